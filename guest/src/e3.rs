@@ -3,7 +3,8 @@
 //! memzip's disk, with the same data, algorithm and disk size.
 //!
 //! memzip's memory is limited to 1.1 times its peak, so that "free" has a meaning. A first boot
-//! measures the peak: it only writes, to a server without a limit.
+//! measures the peak: it only writes, to a server without a limit. ext4 writes zeros for its journal
+//! that must not become holes, so what they reserve is a part of the peak.
 
 mod measured;
 mod table;
@@ -72,14 +73,15 @@ impl Bench {
         Ok(Self { testbed, source })
     }
 
-    /// Returns the most memory of memzip's zspages while the files are written.
+    /// Returns the most that counts against a limit while the files are written. Nothing is
+    /// deleted, so this is what counts at the end. Units: bytes.
     fn peak(&self, args: &Args) -> Result<u64> {
         let server = self.server(args, None)?;
         let mut guest = self.boot(args, &server, "peak")?;
         guest.wait_for("done")?;
         let stat = server.stat()?;
         check_stat(&stat)?;
-        Ok(stat.mem_used_max)
+        Ok(stat.mem_total + stat.mem_reserved)
     }
 
     fn measure(&self, args: &Args, peak: u64, limit: u64) -> Result<Measured> {

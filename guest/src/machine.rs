@@ -201,8 +201,12 @@ fn arguments(hardware: &Hardware<'_>) -> Vec<String> {
     ]);
     let source =
         source.map(|source| format!("file={},if=virtio,format=raw,readonly=on", source.display()));
-    let served =
-        |socket| format!("file=nbd+unix:///?socket={socket},if=virtio,format=raw,discard=unmap");
+    // Without `werror` QEMU stops the guest when memzip refuses a write for lack of memory.
+    let served = |socket| {
+        format!(
+            "file=nbd+unix:///?socket={socket},if=virtio,format=raw,discard=unmap,werror=report"
+        )
+    };
     source
         .into_iter()
         .chain(nbd_socket.map(served))
@@ -234,6 +238,11 @@ mod tests {
     fn an_emulated_guest_has_one_cpu() {
         assert!(words(Accelerator::Tcg, None, SERVED).contains("-smp 1 "));
         assert!(words(Accelerator::Kvm, None, SERVED).contains("-accel kvm -cpu host -smp 2 "));
+    }
+
+    #[test]
+    fn a_refused_write_reaches_the_guest() {
+        assert!(words(Accelerator::Tcg, None, SERVED).contains("discard=unmap,werror=report"));
     }
 
     #[test]

@@ -41,6 +41,7 @@ pub(crate) struct Stat {
     pub mem_used_total: u64,
     pub mem_used_max: u64,
     pub mem_total: u64,
+    pub mem_reserved: u64,
     pub mem_limit: u64,
     pub rss: Option<u64>,
     pub memory: BTreeMap<String, u64>,
@@ -228,7 +229,7 @@ mod tests {
     #[test]
     fn failed_requests_are_counted() {
         let text = r#"{"disksize":1,"comp_algorithm":"lz4","orig_data_size":0,"compr_data_size":0,"mem_used_total":0,"mem_used_max":0,
-            "mem_total":0,"mem_limit":0,"rss":null,"memory":{"live":0},"buddyinfo":"",
+            "mem_total":0,"mem_reserved":0,"mem_limit":0,"rss":null,"memory":{"live":0},"buddyinfo":"",
             "io":{"reads":7,"writes":9,"failed_reads":1,"failed_writes":2,"invalid_io":4,"notify_free":5},
             "nbd":{"connections":1,"errors":{"eio":8,"enospc":16}}}"#;
         let stat: Stat = serde_json::from_str(text).expect("unknown fields are ignored");

@@ -42,7 +42,7 @@ pub(crate) struct Snapshot {
 /// Measurements of memzip's server.
 #[derive(Debug, Serialize)]
 pub(crate) struct Memzip {
-    /// `mem_used_max` of the boot that only wrote.
+    /// `mem_total` and `mem_reserved` at the end of the boot that only wrote. Units: bytes.
     pub peak: u64,
     pub before: Stat,
     pub compaction: Compaction,

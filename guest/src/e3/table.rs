@@ -71,17 +71,19 @@ impl Free {
     /// Returns the free memory of memzip's arena, by the interpretation that is worse for memzip.
     ///
     /// `buddyinfo` counts free blocks below the high-water mark, including decommitted ones. The
-    /// limit allows further frames, however high the mark is. The smaller of the two sums is the
-    /// denominator. `buddyinfo` does not count frames on per-CPU lists. `free_frames` counts all
-    /// committed free frames, so those of them that are in no block of `buddyinfo` are on a list.
+    /// limit allows further frames beside what is in use and reserved, however high the mark is.
+    /// The smaller of the two sums is the denominator. `buddyinfo` does not count frames on per-CPU
+    /// lists. `free_frames` counts all committed free frames, so those of them that are in no
+    /// block of `buddyinfo` are on a list.
     fn of_memzip(stat: &Stat) -> Result<Self> {
         let mut blocks = FreeBlocks::parse(&stat.buddyinfo)
             .context("memzip's buddyinfo has not the kernel's format")?;
         let committed =
-            stat.memory.get("free_frames").context("memzip stat has no free_frames")? / FRAME;
+            *stat.memory.get("free_frames").context("memzip stat has no free_frames")?;
+        let in_use = stat.mem_total.saturating_sub(committed) + stat.mem_reserved;
         let fragments = blocks.frames() - blocks.frames_from(HUGE);
-        blocks.blocks[0] += committed.saturating_sub(fragments) % (1 << HUGE);
-        let allowed = stat.mem_limit.saturating_sub(stat.mem_used_total) / FRAME;
+        blocks.blocks[0] += (committed / FRAME).saturating_sub(fragments) % (1 << HUGE);
+        let allowed = stat.mem_limit.saturating_sub(in_use) / FRAME;
         Ok(Self { frames: blocks.frames().min(allowed), blocks })
     }
 
@@ -245,7 +247,7 @@ impl fmt::Display for Report<'_> {
 const NOTES: &str = "
 original and kernel: free memory of zone DMA32, the rest of the guest in it; before = after fstrim and drop_caches
 memzip: free memory of an arena limited to 1.1 times its peak. The smaller of (buddyinfo and per-CPU lists, below the
-  high-water mark) and (limit - in use) is the whole; everything below the order in question is a fragment
+  high-water mark) and (limit - in use - reserved) is the whole; everything below the order in question is a fragment
 memory held: kernel = mem_used_total + 16 bytes a slot + 8 bytes a stored object; memzip = mem_total, all of it
 ";
 
@@ -263,7 +265,8 @@ mod tests {
             compr_data_size: 0,
             mem_used_total: used * FRAME,
             mem_used_max: 0,
-            mem_total: 0,
+            mem_total: (used + free_frames) * FRAME,
+            mem_reserved: 0,
             mem_limit: limit * FRAME,
             rss: None,
             memory: BTreeMap::from([("free_frames".to_owned(), free_frames * FRAME)]),
