@@ -29,19 +29,34 @@ fn problem(document: &Source, link: &Link<'_>) -> Option<String> {
     if !path.exists() {
         return Some(format!("{file} does not exist"));
     }
-    let item = named_item(link.text)?;
+    let (owner, item) = named_item(link.text)?;
     if path.extension().is_none_or(|extension| extension != "rs") {
         return None;
     }
     let text = std::fs::read_to_string(&path).unwrap_or_default();
+    if let Some(owner) = owner.filter(|owner| !implements(&text, owner)) {
+        return Some(format!("{file} implements nothing for `{owner}`"));
+    }
     (!defines(&text, item)).then(|| format!("{file} does not define `{item}`"))
 }
 
-/// Returns the item that a link's text names: `write` for `` [`Zram::write()`](..) ``.
-fn named_item(text: &str) -> Option<&str> {
+/// Returns the item that a link's text names, and its type: `Zram` and `write` for
+/// `` [`Zram::write()`](..) ``.
+fn named_item(text: &str) -> Option<(Option<&str>, &str)> {
     let path = text.strip_prefix('`')?.strip_suffix('`')?;
-    let item = path.trim_end_matches("()").rsplit("::").next()?;
-    item.chars().all(|c| c.is_ascii_alphanumeric() || c == '_').then_some(item)
+    let mut names = path.trim_end_matches("()").rsplit("::");
+    let item = names.next()?;
+    let owner = names.next().filter(|name| name.starts_with(char::is_uppercase));
+    item.chars().all(|c| c.is_ascii_alphanumeric() || c == '_').then_some((owner, item))
+}
+
+/// Returns whether the file defines the type or trait, or has an `impl` that names it.
+fn implements(text: &str, owner: &str) -> bool {
+    let names_it = |line: &str| {
+        line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|word| word == owner)
+    };
+    let mut impls = text.lines().filter(|line| line.starts_with("impl"));
+    impls.any(names_it) || defines(text, owner)
 }
 
 /// Returns whether the file defines an item of this name.
@@ -80,7 +95,16 @@ mod tests {
 
     #[test]
     fn link_text_in_backticks_names_an_item() {
-        assert_eq!(named_item("`Zram::write()`"), Some("write"));
+        assert_eq!(named_item("`Zram::write()`"), Some((Some("Zram"), "write")));
+        assert_eq!(named_item("`frames::geometry`"), Some((None, "geometry")));
         assert_eq!(named_item("the write path"), None);
+    }
+
+    #[test]
+    fn the_type_in_a_link_is_the_types_own() {
+        assert!(implements("impl<'z> Frame<'z> {", "Frame"));
+        assert!(implements("impl fmt::Display for Pfn {", "Pfn"));
+        assert!(implements("pub trait MovableOps {", "MovableOps"));
+        assert!(!implements("impl FrameAllocator {", "Zone"));
     }
 }
