@@ -3,8 +3,8 @@
 //! memzip's disk, with the same data, algorithm and disk size.
 //!
 //! memzip's memory is limited to 1.1 times its peak, so that "free" has a meaning. A first boot
-//! measures the peak: it only writes, to a server without a limit. ext4 writes zeros for its journal
-//! that must not become holes, so what they reserve is a part of the peak.
+//! measures the peak: it only writes, to a server without a limit. ext4's journal is zeros that
+//! must not become holes, so what they reserve is a part of the peak.
 
 mod measured;
 mod table;
