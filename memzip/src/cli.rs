@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use zram::ChainRule;
 
 use crate::control::balloon_json::BalloonTarget;
 use crate::control::compact_json::CompactRequest;
-use crate::durations::Time;
+use crate::durations::{self, Time};
 use crate::maintenance_args::{self, Background, Switch};
 use crate::output::Format;
 use crate::sizes::Size;
@@ -66,12 +67,12 @@ pub(crate) struct Serve {
     #[arg(short = 'U', long, value_name = "PATH", conflicts_with = "port")]
     pub(crate) unix: Option<PathBuf>,
     /// Listen on a TCP port of the loopback address; 0 takes any free one
-    #[arg(short, long, value_name = "N")]
+    #[arg(short, long, value_name = "N", value_parser = number::<u16>(0..=65535))]
     pub(crate) port: Option<u16>,
     /// Listen on this address instead of 127.0.0.1
     ///
     /// NBD as served here has no encryption and no password.
-    #[arg(long, value_name = "ADDR", requires = "port")]
+    #[arg(long, value_name = "ADDR", requires = "port", value_parser = address)]
     pub(crate) bind: Option<IpAddr>,
     /// Set the mode of the unix socket, in octal [default: 600, 660 with --socket-group, 666 with
     /// --allow-uid only]
@@ -87,28 +88,28 @@ pub(crate) struct Serve {
     /// Let this user connect to the unix socket, too
     ///
     /// The user is given by number. The option may be given several times.
-    #[arg(long, value_name = "UID", conflicts_with = "port")]
+    #[arg(long, value_name = "UID", conflicts_with = "port", value_parser = number::<u32>(0..=MAX_UID))]
     pub(crate) allow_uid: Vec<u32>,
     /// Serve at most this many clients at the same time and refuse more
-    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = number::<u32>(1..=65536))]
     pub(crate) max_connections: u32,
     /// Close a connection whose handshake takes longer than this in all
-    #[arg(long, value_name = "TIME", default_value_t = Time(Duration::from_secs(10)))]
+    #[arg(long, value_name = "TIME", default_value_t = Time(Duration::from_secs(10)), value_parser = durations::timeout)]
     pub(crate) handshake_timeout: Time,
     /// Close a connection whose client takes no reply data for this long
     ///
     /// This is also the TCP_USER_TIMEOUT of TCP connections.
-    #[arg(long, value_name = "TIME", default_value_t = Time(Duration::from_secs(30)))]
+    #[arg(long, value_name = "TIME", default_value_t = Time(Duration::from_secs(30)), value_parser = durations::timeout)]
     pub(crate) send_timeout: Time,
     /// Close a connection that sends no request for this long [default: never]
     ///
     /// Without the option TCP keepalive finds clients that vanished.
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = durations::timeout)]
     pub(crate) idle_timeout: Option<Time>,
     /// Wait this long for requests in flight when the server ends
     ///
-    /// Then trims and zeroings still under way are interrupted and refused with ESHUTDOWN. All
-    /// connections are closed one second later.
+    /// Then trims and zeroings still under way are interrupted and refused with ESHUTDOWN, and all
+    /// connections are closed. The server ends within a second.
     #[arg(long, value_name = "TIME", default_value_t = Time(Duration::from_secs(5)))]
     pub(crate) shutdown_grace: Time,
     /// Set the size of the disk
@@ -159,7 +160,7 @@ pub(crate) struct Serve {
     ///
     /// Pressure is the share of time in which some task waits for memory (PSI: some). The balloon
     /// inflates when avg10 is above HIGH, and deflates when avg10 and avg60 are both below LOW.
-    #[arg(long, value_name = "HIGH:LOW", value_parser = maintenance_args::pressure_settings)]
+    #[arg(long, value_name = "HIGH:LOW", requires = "balloon", value_parser = maintenance_args::pressure_settings)]
     pub(crate) balloon_pressure: Option<Settings>,
     /// Keep up to this much of the pages in use uncompressed [default: none]
     ///
@@ -173,15 +174,35 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "on|off", default_value = "on", hide_possible_values = true)]
     pub(crate) movability: Switch,
     /// Use at most this many frames for a zspage
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u8).range(1..=16))]
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = number::<u8>(1..=16))]
     pub(crate) chain: u8,
+}
+
+/// The last number of a user; one more means none.
+const MAX_UID: u64 = u32::MAX as u64 - 1;
+
+/// Returns a parser of whole numbers in `range`.
+fn number<T: TryFrom<u64>>(
+    range: RangeInclusive<u64>,
+) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync {
+    move |text| {
+        let number = text.parse().ok().filter(|number| range.contains(number));
+        let wrong =
+            || format!("a whole number from {} to {} is needed", range.start(), range.end());
+        number.and_then(|number| T::try_from(number).ok()).ok_or_else(wrong)
+    }
+}
+
+/// Parses an IP address.
+fn address(text: &str) -> Result<IpAddr, &'static str> {
+    text.parse().map_err(|_| "an IP address is needed, such as 192.0.2.1 or ::1")
 }
 
 /// Parses permission bits in octal.
 fn mode(text: &str) -> Result<u32, String> {
     match u32::from_str_radix(text, 8) {
         Ok(mode) if mode <= 0o777 => Ok(mode),
-        _ => Err("a mode is three octal digits, such as 660".into()),
+        _ => Err("a mode is an octal number up to 777, such as 660".into()),
     }
 }
 
@@ -197,7 +218,7 @@ pub(crate) struct Compact {
     /// Stop after this many milliseconds [default: when all is done]
     ///
     /// What was moved by then stays moved.
-    #[arg(long, value_name = "MS")]
+    #[arg(long, value_name = "MS", value_parser = number::<u64>(0..=u64::MAX))]
     budget: Option<u64>,
     #[command(flatten)]
     pub(crate) control_args: ControlArgs,
@@ -258,13 +279,13 @@ pub(crate) struct Lab {
     #[arg(short, long, value_name = "SIZE")]
     pub(crate) size: Option<Size>,
     /// Seed the random choices with this number
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = number::<u64>(0..=u64::MAX))]
     pub(crate) seed: u64,
     /// Compress with lz4, lz4hc[:LEVEL] or zstd[:LEVEL]
     #[arg(short, long, value_name = "NAME", default_value = "lz4")]
     pub(crate) algorithm: Algorithm,
     /// Use at most this many frames for a zspage; the original series used 4
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u8).range(1..=16))]
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = number::<u8>(1..=16))]
     pub(crate) chain: u8,
     /// Choose the chain of a size class by this rule
     #[arg(long, value_enum, default_value_t = ChainRuleArg::LeastWaste)]

@@ -14,11 +14,20 @@ pub(crate) struct Time(pub(crate) Duration);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(crate) enum TimeError {
     /// No whole number, or an unknown unit after it.
-    #[error("a time is a whole number and a unit (ms, s, m or h), for example 500ms, 10s, 2m, 1h")]
+    #[error("a time is a whole number of seconds, or one with a unit: 500ms, 10s, 2m, 1h")]
     Form,
+    /// No time at all.
+    #[error("a timeout must be more than 0")]
+    Zero,
     /// More milliseconds than 64 bits hold.
     #[error("a time must be below 2^64 milliseconds")]
     TooLong,
+}
+
+/// Parses a timeout: a time that is not zero.
+pub(crate) fn timeout(text: &str) -> Result<Time, TimeError> {
+    text.parse()
+        .and_then(|time: Time| if time.0.is_zero() { Err(TimeError::Zero) } else { Ok(time) })
 }
 
 impl FromStr for Time {
@@ -79,6 +88,8 @@ mod tests {
         for text in ["", "s", "1.5s", "-1s", "1d", "1 s", "ten"] {
             assert_eq!(text.parse::<Time>(), Err(TimeError::Form), "{text}");
         }
+        assert_eq!(timeout("0ms"), Err(TimeError::Zero));
+        assert_eq!(timeout("1ms"), Ok(Time(Duration::from_millis(1))));
         assert_eq!("99999999999999999999s".parse::<Time>(), Err(TimeError::TooLong));
         assert_eq!("18446744073709551615h".parse::<Time>(), Err(TimeError::TooLong));
         assert_eq!(

@@ -73,8 +73,9 @@ fn maintenance_has_defaults_and_refuses_junk() {
     );
     assert_eq!(
         (usual.balloon_pressure, serve(&["--balloon-pressure", "100:0"]).is_ok()),
-        (None, true)
+        (None, false)
     );
+    assert!(serve(&["--balloon", "auto", "--balloon-pressure", "100:0"]).is_ok());
     for junk in ["10", "1:10", "5:5", "101:1", "10:-1", "10:1:1", ":", "ten:one", ""] {
         let refused = serve(&[&format!("--balloon-pressure={junk}")]).err();
         assert!(matches!(refused, Some(ValueValidation | InvalidValue)), "{junk}: {refused:?}");
@@ -125,12 +126,24 @@ fn limits_of_clients_have_defaults_and_refuse_junk() {
         ["--socket-mode", "8"],
         ["--socket-mode", "1777"],
         ["--allow-uid", "root"],
+        ["--allow-uid", "4294967295"],
         ["--max-connections", "0"],
+        ["--max-connections", "many"],
         ["--send-timeout", "soon"],
+        ["--send-timeout", "0"],
+        ["--idle-timeout", "0s"],
+        ["--handshake-timeout", "0ms"],
+        ["--port", "65536"],
     ] {
         assert!(serve(&junk).is_err(), "{junk:?}");
     }
     assert!(serve(&["--port", "0", "--socket-mode", "600"]).is_err());
+    assert_eq!(
+        serve(&["--shutdown-grace", "0"]).map(|args| args.shutdown_grace.0),
+        Ok(Duration::ZERO)
+    );
+    assert_eq!(number::<u8>(1..=16)("17"), Err("a whole number from 1 to 16 is needed".into()));
+    assert!(address("localhost").is_err_and(|text| text.contains("such as")));
 }
 
 #[test]

@@ -46,7 +46,7 @@ impl Zram {
             let held = zone.memory().held;
             ZramError::Limit {
                 needed: held + stream_bytes,
-                limit: config.mem_limit.map_or(0, round_up_to_pages),
+                limit: config.mem_limit.map_or(0, |limit| limit.0),
             }
         })?;
         let pool = Pool::new(Arc::clone(&zone), sizing::pool_config(&config))?;
