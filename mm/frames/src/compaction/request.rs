@@ -60,13 +60,16 @@ pub enum CompactOutcome {
 
 /// The result of a frame compaction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct FrameCompaction {
     /// Frames whose content was moved.
     pub frames_moved: u64,
     /// Frames that their owner was using or refused to move.
     pub frames_busy: u64,
     /// Frames that the migrate scanner looked at.
+    #[cfg_attr(feature = "serde", serde(rename = "frames_scanned"))]
     pub scanned: u64,
-    /// How it ended.
+    /// How it ended. Serialized without it.
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub outcome: CompactOutcome,
 }
