@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Outcome of a compaction.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Outcome of a compaction; the worse is the larger.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CompactionOutcome {
     /// Nothing is left to gain, apart from skipped zspages.
     #[default]
@@ -19,6 +19,7 @@ pub enum CompactionOutcome {
 /// Report of one compaction. It counts only the caller's own work; compactions on other threads
 /// have their own reports (B13).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Compaction {
     /// Objects moved.
     pub objects_moved: u64,
@@ -32,7 +33,8 @@ pub struct Compaction {
     /// Zspages skipped because they were busy or damaged, or because no frame was free for their
     /// objects.
     pub skipped: u64,
-    /// Outcome of the compaction.
+    /// Outcome of the compaction. Serialized without it.
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub outcome: CompactionOutcome,
 }
 
@@ -59,16 +61,16 @@ pub struct CompactionTotals {
 
 /// Serializes a duration as whole microseconds.
 #[cfg(feature = "serde")]
-mod micros {
+pub(super) mod micros {
     use std::time::Duration;
 
     use serde::{Deserialize, Deserializer, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_u64(u64::try_from(time.as_micros()).unwrap_or(u64::MAX))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
         u64::deserialize(from).map(Duration::from_micros)
     }
 }
