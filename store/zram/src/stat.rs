@@ -12,6 +12,7 @@ use crate::zram::Zram;
 /// The kernel's `mm_stat`. Its [`fmt::Display`] prints the kernel's line. Units: bytes for sizes,
 /// pages for the rest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct MmStat {
     /// The uncompressed size of all pages that are not empty.
     pub orig_data_size: u64,
@@ -110,6 +111,7 @@ pub struct MemoryBreakdown {
 
 /// The events at the memory limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct LimitStat {
     /// The pages whose write found no memory at first and had to reclaim: the kernel's
     /// `writestall`.
