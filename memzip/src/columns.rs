@@ -37,12 +37,8 @@ impl Columns {
     }
 
     fn width(&self, column: usize) -> usize {
-        self.rows
-            .iter()
-            .filter_map(|row| row.get(column))
-            .map(|cell| cell.chars().count())
-            .max()
-            .unwrap_or(0)
+        let cells = self.rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
     }
 }
 
@@ -52,9 +48,8 @@ impl fmt::Display for Columns {
         let widths: Vec<usize> = (0..columns).map(|column| self.width(column)).collect();
         for row in &self.rows {
             let mut line = " ".repeat(self.indent);
-            for (column, cell) in row.iter().enumerate() {
+            for (column, (cell, &width)) in row.iter().zip(&widths).enumerate() {
                 let gap = if column == 0 { "" } else { "  " };
-                let width = widths[column];
                 match self.align.get(column) {
                     Some(Align::Right) => line += &format!("{gap}{cell:>width$}"),
                     _ => line += &format!("{gap}{cell:<width$}"),
