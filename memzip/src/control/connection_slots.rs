@@ -4,7 +4,6 @@
 //! being answered or is younger than the grace time. So clients that connect and send nothing
 //! cannot keep out a client that asks.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,7 +17,7 @@ pub(super) struct ConnectionSlots {
     /// Minimum time in its slot of a connection that is not being answered.
     eviction_grace: Duration,
     /// Connections that have a slot, oldest first.
-    taken: Mutex<VecDeque<Arc<Connection>>>,
+    taken: Mutex<Vec<Arc<Connection>>>,
     freed: Notify,
 }
 
@@ -70,43 +69,32 @@ impl ConnectionSlots {
         }
     }
 
-    /// Takes a slot, or evicts the oldest connection that may be evicted; else returns how long to
-    /// wait.
+    /// Takes a slot; else evicts the oldest connection, if it may, and returns how long to wait.
     fn try_acquire(self: &Arc<Self>) -> Result<ConnectionSlot, Duration> {
         let mut taken = self.taken.lock();
         if taken.len() < self.limit {
             let state = Mutex::new(ConnectionState::Waiting(Instant::now()));
             let connection = Arc::new(Connection { state, evicted: Notify::new() });
-            taken.push_back(Arc::clone(&connection));
+            taken.push(Arc::clone(&connection));
             return Ok(ConnectionSlot { slots: Arc::clone(self), connection });
         }
         // Connections that are being answered keep their slot, however long that takes.
-        let oldest =
-            taken.iter().find_map(|connection| Some((connection.waiting_since()?, connection)));
+        let oldest = taken.iter().find_map(|connection| match *connection.state.lock() {
+            ConnectionState::Waiting(since) => Some((since, connection)),
+            ConnectionState::Busy | ConnectionState::Evicted => None,
+        });
         let Some((since, connection)) = oldest else { return Err(self.eviction_grace) };
-        match self.eviction_grace.checked_sub(since.elapsed()) {
-            Some(left) if !left.is_zero() => Err(left),
-            _ => {
-                connection.evict();
-                Err(self.eviction_grace)
-            }
+        let left = self.eviction_grace.saturating_sub(since.elapsed());
+        if !left.is_zero() {
+            return Err(left);
         }
+        *connection.state.lock() = ConnectionState::Evicted;
+        connection.evicted.notify_one();
+        Err(self.eviction_grace)
     }
 }
 
 impl Connection {
-    fn waiting_since(&self) -> Option<Instant> {
-        match *self.state.lock() {
-            ConnectionState::Waiting(since) => Some(since),
-            ConnectionState::Busy | ConnectionState::Evicted => None,
-        }
-    }
-
-    fn evict(&self) {
-        *self.state.lock() = ConnectionState::Evicted;
-        self.evicted.notify_one();
-    }
-
     /// Protects the connection from eviction while it is being answered.
     pub(super) fn mark_busy(&self) -> BusyGuard<'_> {
         self.change(ConnectionState::Busy);
