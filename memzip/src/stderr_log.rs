@@ -83,8 +83,7 @@ fn write_all(messages: &Receiver<Message>, dropped: &AtomicU64, mut file: impl W
                         format!("memzip: {count} lines were dropped: standard error was not read\n")
                     }
                 };
-                // An error means that standard error is closed: the line is lost and the server
-                // goes on.
+                // An error means that standard error is closed: the line is lost.
                 let _ = file.write_all(format!("{note}memzip: {line}\n").as_bytes());
             }
             Message::Flush(done) => _ = done.try_send(()),

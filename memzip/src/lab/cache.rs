@@ -36,8 +36,7 @@ impl<'p> PageCache<'p> {
         let chains =
             FrameChains::new(owner, pages.len(), OwnerWords::default(), Backing::AnonymousSmall)?;
         let frames = Arc::new(Frames { chains, moved: AtomicU64::new(0) });
-        let ops: Weak<dyn MovableOps> = Arc::downgrade(&frames) as _;
-        frames.chains.publish(ops);
+        frames.chains.publish(Arc::downgrade(&frames) as Weak<dyn MovableOps>);
         Ok(Self { frames, pages, held: vec![None; pages.len()] })
     }
 
@@ -47,9 +46,8 @@ impl<'p> PageCache<'p> {
     /// The zone has no free frame or no chain id.
     pub(super) fn insert(&mut self, page: usize) -> Result<()> {
         let chains = &self.frames.chains;
-        let mut fresh = chains
-            .create(ChainKind::Single, 0)
-            .context("the page cache has no chain id for another frame")?;
+        let fresh = chains.create(ChainKind::Single, 0);
+        let mut fresh = fresh.context("the page cache has no chain id for another frame")?;
         if let Err(error) = fresh.attach(0, Reclaim::NotAllowed) {
             fresh.destroy();
             return Err(error).context("no free frame for the page cache");
@@ -77,29 +75,21 @@ impl<'p> PageCache<'p> {
         self.frames.moved.load(Ordering::Relaxed)
     }
 
-    /// Returns the number of cached pages.
-    #[cfg(test)]
-    fn len(&self) -> usize {
-        self.held.iter().flatten().count()
-    }
-
-    /// Compares every cached page byte for byte, then frees all of them.
+    /// Compares every cached page byte for byte and frees it.
     ///
     /// # Errors
     /// A page is missing or differs.
     pub(super) fn verify_and_clear(&mut self) -> Result<()> {
-        for (page, id) in self.held.iter().enumerate().filter_map(|(page, id)| Some((page, (*id)?)))
-        {
-            let shared = self
-                .frames
-                .chains
-                .share(id)
-                .with_context(|| format!("cached page {page} is gone"))?;
-            let same =
-                shared.pieces(0..PAGE).is_some_and(|(bytes, _)| bytes == self.pages.get(page));
-            ensure!(same, "cached page {page} differs from its original");
+        for page in 0..self.held.len() {
+            let Some(id) = self.held[page] else { continue };
+            let shared = self.frames.chains.share(id);
+            let shared = shared.with_context(|| format!("cached page {page} is gone"))?;
+            let bytes = shared.pieces(0..PAGE).map(|(bytes, _)| bytes);
+            let is_same = bytes == Some(self.pages.get(page));
+            ensure!(is_same, "cached page {page} differs from its original");
+            drop(shared);
+            self.remove(page);
         }
-        (0..self.held.len()).for_each(|page| self.remove(page));
         Ok(())
     }
 }
@@ -143,7 +133,7 @@ mod tests {
         let mut cache = PageCache::new(&zone, &pages).expect("a small cache");
         (0..1024).for_each(|page| cache.insert(page).expect("room"));
         (0..1024).filter(|page| page % 4 != 0).for_each(|page| cache.remove(page));
-        assert_eq!(cache.len(), 256);
+        assert_eq!(cache.held.iter().flatten().count(), 256);
         zone.compact(CompactRequest::default());
         assert!(cache.moved() > 0);
         cache.verify_and_clear().expect("every byte is unchanged");
