@@ -5,20 +5,21 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::Result;
 use balloon::policy::Settings;
+use block::Bytes;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use zcomp::Algorithm;
-use zram::ChainRule;
+use zram::{ChainRule, Movability};
 
-use crate::control::balloon_json::BalloonTarget;
-use crate::control::compact_json::CompactRequest;
-use crate::durations::{self, Time};
-use crate::maintenance_args::{self, Background, Switch};
+use crate::control::change_json::{BalloonTarget, CompactRequest};
+use crate::maintenance_args::{self, Background};
 use crate::output::Format;
-use crate::sizes::Size;
+use crate::runtime_dir::RuntimeDir;
+use crate::{durations, sizes};
 
-/// Default size of a disk.
-pub(crate) const DEFAULT_SIZE: Size = Size(4 << 30);
+/// Default size of a disk: 4G.
+pub(crate) const DEFAULT_SIZE: Bytes = Bytes(4 << 30);
 
 /// Keep cold memory compressed, in user space.
 #[derive(Debug, Parser)]
@@ -69,9 +70,7 @@ pub(crate) struct Serve {
     /// Listen on a TCP port of the loopback address; 0 takes any free one
     #[arg(short, long, value_name = "N", value_parser = number::<u16>(0..=65535))]
     pub(crate) port: Option<u16>,
-    /// Listen on this address instead of 127.0.0.1
-    ///
-    /// NBD as served here has no encryption and no password.
+    /// Listen on this address instead of 127.0.0.1, without encryption and passwords
     #[arg(long, value_name = "ADDR", requires = "port", value_parser = address)]
     pub(crate) bind: Option<IpAddr>,
     /// Set the mode of the unix socket, in octal [default: 600, 660 with --socket-group, 666 with
@@ -85,38 +84,34 @@ pub(crate) struct Serve {
     /// Let members of this group connect to the unix socket: a name from /etc/group or a number
     #[arg(long, value_name = "GROUP", conflicts_with = "port")]
     pub(crate) socket_group: Option<String>,
-    /// Let this user connect to the unix socket, too
-    ///
-    /// The user is given by number. The option may be given several times.
+    /// Let the user with this number connect to the unix socket, too; may be given several times
     #[arg(long, value_name = "UID", conflicts_with = "port", value_parser = number::<u32>(0..=MAX_UID))]
     pub(crate) allow_uid: Vec<u32>,
     /// Serve at most this many clients at the same time and refuse more
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = number::<u32>(1..=65536))]
     pub(crate) max_connections: u32,
     /// Close a connection whose handshake takes longer than this in all
-    #[arg(long, value_name = "TIME", default_value_t = Time(Duration::from_secs(10)), value_parser = durations::timeout)]
-    pub(crate) handshake_timeout: Time,
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = durations::timeout)]
+    pub(crate) handshake_timeout: Duration,
     /// Close a connection whose client takes no reply data for this long
     ///
     /// This is also the TCP_USER_TIMEOUT of TCP connections.
-    #[arg(long, value_name = "TIME", default_value_t = Time(Duration::from_secs(30)), value_parser = durations::timeout)]
-    pub(crate) send_timeout: Time,
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = durations::timeout)]
+    pub(crate) send_timeout: Duration,
     /// Close a connection that sends no request for this long [default: never]
     ///
     /// Without the option TCP keepalive finds clients that vanished.
     #[arg(long, value_name = "TIME", value_parser = durations::timeout)]
-    pub(crate) idle_timeout: Option<Time>,
+    pub(crate) idle_timeout: Option<Duration>,
     /// Wait this long for requests in flight when the server ends
     ///
     /// Then trims and zeroings still under way are interrupted and refused with ESHUTDOWN, and all
     /// connections are closed. The server ends within a second.
-    #[arg(long, value_name = "TIME", default_value_t = Time(Duration::from_secs(5)))]
-    pub(crate) shutdown_grace: Time,
-    /// Set the size of the disk
-    ///
-    /// Memory is taken only as the disk fills.
-    #[arg(short, long, value_name = "SIZE", default_value_t = DEFAULT_SIZE)]
-    pub(crate) size: Size,
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = durations::parse)]
+    pub(crate) shutdown_grace: Duration,
+    /// Set the size of the disk; memory is taken only as it fills
+    #[arg(short, long, value_name = "SIZE", default_value = "4G", value_parser = sizes::parse)]
+    pub(crate) size: Bytes,
     /// Compress with lz4, lz4hc[:LEVEL] or zstd[:LEVEL]
     #[arg(short, long, value_name = "NAME", default_value_t = Algorithm::default())]
     pub(crate) algorithm: Algorithm,
@@ -133,8 +128,8 @@ pub(crate) struct Serve {
     /// At the limit a write may be refused with ENOSPC, an overwrite as well; the old content then
     /// stays whole. Zeros written with NO_HOLE reserve memory for each page or are refused. The
     /// next write to such a page finds that memory, unless the limit is lowered.
-    #[arg(long, value_name = "SIZE")]
-    pub(crate) mem_limit: Option<Size>,
+    #[arg(long, value_name = "SIZE", value_parser = sizes::parse)]
+    pub(crate) mem_limit: Option<Bytes>,
     /// Set the name of the export
     #[arg(short, long, value_name = "NAME", default_value = "")]
     pub(crate) export_name: String,
@@ -162,17 +157,17 @@ pub(crate) struct Serve {
     /// inflates when avg10 is above HIGH, and deflates when avg10 and avg60 are both below LOW.
     #[arg(long, value_name = "HIGH:LOW", requires = "balloon", value_parser = maintenance_args::pressure_settings)]
     pub(crate) balloon_pressure: Option<Settings>,
-    /// Keep up to this much of the pages in use uncompressed [default: none]
-    ///
-    /// Small reads and writes of these pages need no compression.
-    #[arg(long, value_name = "SIZE")]
-    pub(crate) hot_cache: Option<Size>,
+    /// Keep up to this much of the pages in use uncompressed, for small reads and writes [default:
+    /// none]
+    #[arg(long, value_name = "SIZE", value_parser = sizes::parse)]
+    pub(crate) hot_cache: Option<Bytes>,
     /// Compact in the background with at most this percentage of one CPU, or "off"
-    #[arg(long, value_name = "CPU%|off", default_value_t = Background::default())]
+    // 10: memory stays packed while clients overwrite, and they keep nearly all of the machine.
+    #[arg(long, value_name = "CPU%|off", default_value = "10", value_parser = maintenance_args::background)]
     pub(crate) compact_background: Background,
     /// Allow frames to be moved; "off" is for comparison
-    #[arg(long, value_name = "on|off", default_value = "on", hide_possible_values = true)]
-    pub(crate) movability: Switch,
+    #[arg(long, value_name = "on|off", default_value = "on", value_parser = maintenance_args::movability)]
+    pub(crate) movability: Movability,
     /// Use at most this many frames for a zspage
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = number::<u8>(1..=16))]
     pub(crate) chain: u8,
@@ -215,9 +210,7 @@ pub(crate) struct Compact {
     /// Compact frames; without --objects objects stay
     #[arg(long)]
     frames: bool,
-    /// Stop after this many milliseconds [default: when all is done]
-    ///
-    /// What was moved by then stays moved.
+    /// Stop after this many milliseconds; what was moved stays moved [default: when all is done]
     #[arg(long, value_name = "MS", value_parser = number::<u64>(0..=u64::MAX))]
     budget: Option<u64>,
     #[command(flatten)]
@@ -239,29 +232,32 @@ impl Compact {
 /// Common options of `memzip stat` and `memzip compact`.
 #[derive(Debug, Args)]
 pub(crate) struct ControlArgs {
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    pub(crate) format: Format,
     /// Ask the server behind this control socket [default: the only one of this user]
     #[arg(long, value_name = "PATH")]
-    pub(crate) control: Option<PathBuf>,
+    control: Option<PathBuf>,
 }
 
 impl ControlArgs {
-    /// Returns the output format.
-    pub(crate) fn format(&self) -> Format {
-        if self.json { Format::Json } else { Format::Table }
+    /// Returns the control socket to ask.
+    ///
+    /// # Errors
+    /// None is named, and no server of this user runs or several do.
+    pub(crate) fn socket(&self) -> Result<PathBuf> {
+        self.control.clone().map_or_else(|| RuntimeDir::open()?.only_server(), Ok)
     }
 }
 
 /// Options of `memzip demo`.
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
-    /// Files and folders to load [default: /usr]
+    /// Files and folders to load
+    #[arg(default_value = "/usr")]
     pub(crate) paths: Vec<PathBuf>,
     /// Load at most this much
-    #[arg(short, long, value_name = "SIZE", default_value_t = Size(1 << 30))]
-    pub(crate) size: Size,
+    #[arg(short, long, value_name = "SIZE", default_value = "1G", value_parser = sizes::parse)]
+    pub(crate) size: Bytes,
     /// Compress with lz4, lz4hc[:LEVEL] or zstd[:LEVEL]
     #[arg(short, long, value_name = "NAME", default_value_t = Algorithm::default())]
     pub(crate) algorithm: Algorithm,
@@ -273,11 +269,12 @@ pub(crate) struct Lab {
     /// Run this experiment
     #[arg(value_enum)]
     pub(crate) experiment: Experiment,
-    /// Take the pages from these files and folders [default: /usr]
+    /// Take the pages from these files and folders
+    #[arg(default_value = "/usr")]
     pub(crate) paths: Vec<PathBuf>,
     /// Store this much [default: 512M; e3: 1G]
-    #[arg(short, long, value_name = "SIZE")]
-    pub(crate) size: Option<Size>,
+    #[arg(short, long, value_name = "SIZE", value_parser = sizes::parse)]
+    pub(crate) size: Option<Bytes>,
     /// Seed the random choices with this number
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = number::<u64>(0..=u64::MAX))]
     pub(crate) seed: u64,
@@ -287,36 +284,21 @@ pub(crate) struct Lab {
     /// Use at most this many frames for a zspage; the original series used 4
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = number::<u8>(1..=16))]
     pub(crate) chain: u8,
-    /// Choose the chain of a size class by this rule
-    #[arg(long, value_enum, default_value_t = ChainRuleArg::LeastWaste)]
-    pub(crate) rule: ChainRuleArg,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
+    /// Choose the chain of a size class by this rule: least-waste or used-percent
+    ///
+    /// least-waste leaves the fewest bytes over in a zspage, as in the current kernel. used-percent
+    /// takes the largest used share in whole percent, as in the original series.
+    #[arg(long, default_value = "least-waste", value_parser = rule)]
+    pub(crate) rule: ChainRule,
+    #[command(flatten)]
+    pub(crate) format: Format,
 }
 
-/// Rule by which a size class chooses the number of frames of its zspages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ChainRuleArg {
-    /// The fewest bytes left over in a zspage, as in the current kernel
-    LeastWaste,
-    /// The largest used share in whole percent, as in the original series
-    UsedPercent,
-}
-
-impl From<ChainRuleArg> for ChainRule {
-    fn from(rule: ChainRuleArg) -> Self {
-        match rule {
-            ChainRuleArg::LeastWaste => Self::LeastWaste,
-            ChainRuleArg::UsedPercent => Self::UsedPercent,
-        }
-    }
-}
-
-impl Lab {
-    /// Returns the output format.
-    pub(crate) fn format(&self) -> Format {
-        if self.json { Format::Json } else { Format::Table }
+fn rule(text: &str) -> Result<ChainRule, &'static str> {
+    match text {
+        "least-waste" => Ok(ChainRule::LeastWaste),
+        "used-percent" => Ok(ChainRule::UsedPercent),
+        _ => Err("a rule is least-waste or used-percent"),
     }
 }
 

@@ -1,47 +1,37 @@
 //! `memzip compact`: asks a running server to compact and prints the result.
 
-use std::path::Path;
-
-use anyhow::{Context, Result};
+use anyhow::Result;
+use frames::FrameCount;
 
 use crate::cli::Compact;
+use crate::control::change_json::{CompactReport, PartReport};
 use crate::control::client;
-use crate::control::compact_json::{CompactReport, PartReport};
-use crate::output::Format;
 use crate::sizes::{grouped, human};
 
-/// Asks the server behind `control` to compact; returns the report as text to print.
-pub(crate) fn run(control: &Path, args: &Compact) -> Result<String> {
-    let report = client::compact(control, args.request())?;
-    match args.control_args.format() {
-        Format::Json => {
-            Ok(serde_json::to_string_pretty(&report).context("cannot write JSON")? + "\n")
-        }
-        Format::Table => Ok(sentences(&report)),
-    }
+/// Asks the server to compact; returns the report as text to print.
+pub(crate) fn run(args: &Compact) -> Result<String> {
+    let report = client::compact(&args.control_args.socket()?, args.request())?;
+    args.control_args.format.render(&report, sentences)
 }
 
 fn sentences(report: &CompactReport) -> String {
+    let CompactReport { object_work: objects, frame_work: frames, .. } = report;
     let mut text = String::new();
     // What each requested kind did.
     if let Some(part) = &report.objects {
         text += &format!(
             "objects: moved {} ({}) in {}; freed {} frames ({}) and {} zspages\n",
-            grouped(report.objects_moved),
-            human(report.bytes_moved),
+            grouped(objects.objects_moved),
+            human(objects.bytes_moved),
             time(part),
-            grouped(report.frames_freed),
-            human(report.frames_freed * frames::FRAME_SIZE as u64),
-            grouped(report.zspages_freed),
+            grouped(objects.frames_freed),
+            human(FrameCount(objects.frames_freed).bytes()),
+            grouped(objects.zspages_freed),
         );
     }
     if let Some(part) = &report.frames {
-        let moved = grouped(report.frames_moved);
-        text += &format!(
-            "frames: moved {moved} of {} in {}\n",
-            grouped(report.frames_scanned),
-            time(part)
-        );
+        let [moved, scanned] = [frames.frames_moved, frames.scanned].map(grouped);
+        text += &format!("frames: moved {moved} of {scanned} in {}\n", time(part));
     }
     // The effect on memory.
     text += &format!(
@@ -52,17 +42,13 @@ fn sentences(report: &CompactReport) -> String {
         human(report.mem_total_after),
     );
     // What a second compaction may still do.
-    if report.skipped > 0 {
-        text += &format!(
-            "{} zspages were passed over, most of them in use: try again\n",
-            grouped(report.skipped)
-        );
-    }
-    if report.frames_busy > 0 {
-        text += &format!(
-            "{} frames were passed over because they were in use: try again\n",
-            grouped(report.frames_busy)
-        );
+    for (count, what) in [
+        (objects.skipped, "zspages were passed over, most of them in use"),
+        (frames.frames_busy, "frames were passed over because they were in use"),
+    ] {
+        if count > 0 {
+            text += &format!("{} {what}: try again\n", grouped(count));
+        }
     }
     for (name, part) in [("objects", &report.objects), ("frames", &report.frames)] {
         if let Some(part) = part.as_ref().filter(|part| part.outcome != "done") {
@@ -79,16 +65,23 @@ fn time(part: &PartReport) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use zram::{Compaction, FrameCompaction};
 
     fn report() -> CompactReport {
         CompactReport {
             objects: Some(PartReport { outcome: "done".into(), duration_us: 12_300 }),
             frames: Some(PartReport { outcome: "done".into(), duration_us: 4_560 }),
-            objects_moved: 12_345,
-            bytes_moved: 20 << 20,
-            frames_freed: 256,
-            frames_moved: 1000,
-            frames_scanned: 4000,
+            object_work: Compaction {
+                objects_moved: 12_345,
+                bytes_moved: 20 << 20,
+                frames_freed: 256,
+                ..Compaction::default()
+            },
+            frame_work: FrameCompaction {
+                frames_moved: 1000,
+                scanned: 4000,
+                ..FrameCompaction::default()
+            },
             ..CompactReport::default()
         }
     }
@@ -114,8 +107,8 @@ mod tests {
     #[test]
     fn early_end_and_busy_memory_are_mentioned_if_any() {
         let mut report = report();
-        report.skipped = 2;
-        report.frames_busy = 3;
+        report.object_work.skipped = 2;
+        report.frame_work.frames_busy = 3;
         report.frames = Some(PartReport { outcome: "out of time".into(), duration_us: 1 });
         let text = sentences(&report);
         assert!(text.contains("2 zspages were") && text.contains("3 frames were"), "{text}");

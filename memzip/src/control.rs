@@ -3,9 +3,9 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /v1/stat` | [`stat_json::StatReport`] |
-//! | `POST /v1/compact` | [`compact_json::CompactReport`] |
-//! | `POST /v1/balloon` | [`balloon_json::BalloonChange`] |
-//! | `POST /v1/mem_limit`, `POST /v1/mem_used_max` | [`limit_json::LimitReport`] |
+//! | `POST /v1/compact` | [`change_json::CompactReport`] |
+//! | `POST /v1/balloon` | [`change_json::BalloonChange`] |
+//! | `POST /v1/mem_limit`, `POST /v1/mem_used_max` | [`change_json::LimitReport`] |
 //! | `GET /metrics` | the same numbers for Prometheus |
 //!
 //! The body of `/v1/compact` is `{"objects": true, "frames": true, "budget_ms": N}`, a part of it,
@@ -18,11 +18,8 @@
 //! Everything a client can do is bounded: connections, time, body length, one request a connection,
 //! one compaction at a time. A connection that sends nothing is evicted for the next client.
 
-pub(crate) mod balloon_json;
-pub(crate) mod compact_json;
-mod limit_json;
+pub(crate) mod change_json;
 mod maintenance;
-pub(crate) mod movement;
 pub(crate) mod stat_json;
 pub(crate) mod client;
 mod compaction;

@@ -1,5 +1,4 @@
-//! Files of this machine as content: which files, and their bytes in order. Each file starts on a
-//! page boundary.
+//! Files of this machine as content: which ones, and their bytes in order, each from a new page.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -10,9 +9,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use walkdir::WalkDir;
 
+use crate::output;
+
 /// Size of a page. Units: bytes.
 pub(crate) const PAGE: usize = frames::FRAME_SIZE;
-
 /// Maximum number of files to list; the sample is taken from these.
 const MAX_FILES: usize = 500_000;
 
@@ -48,30 +48,21 @@ impl Corpus {
         let mut all = Vec::new();
         let mut seen = HashSet::new();
         for path in paths {
-            path.metadata()
-                .with_context(|| format!("cannot read the metadata of {}", path.display()))?;
+            let shown = path.display();
+            path.metadata().with_context(|| format!("cannot read the metadata of {shown}"))?;
             collect(path, &mut seen, &mut all);
         }
         let (sources, unreadable) = sample(all, limit);
         let bytes = sources.iter().map(|source| whole_pages(source.len)).sum();
-        ensure!(bytes > 0, "there is no readable file with content under {}", list(paths));
+        ensure!(bytes > 0, "there is no readable file with content under {}", output::list(paths));
         Ok(Self { files: sources.len() as u64, bytes, unreadable, sources })
     }
 
     /// Returns a reader of the selected files' bytes, in order.
     pub(crate) fn reader(&self) -> Reader<'_> {
-        Reader {
-            waiting: self.sources.iter(),
-            open: None,
-            offset: 0,
-            total: self.bytes,
-            incomplete: 0,
-        }
+        let (waiting, total) = (self.sources.iter(), self.bytes);
+        Reader { waiting, open: None, offset: 0, total, incomplete: 0 }
     }
-}
-
-fn list(paths: &[PathBuf]) -> String {
-    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
 fn collect(path: &Path, seen: &mut HashSet<(u64, u64)>, all: &mut Vec<Source>) {
@@ -90,14 +81,12 @@ fn collect(path: &Path, seen: &mut HashSet<(u64, u64)>, all: &mut Vec<Source>) {
 }
 
 /// Selects an even sample: it keeps a file whenever the kept bytes lag behind their share of the
-/// list. Returns the sample and the number of unreadable files.
+/// list. Returns it and the number of unreadable files.
 fn sample(mut all: Vec<Source>, limit: u64) -> (Vec<Source>, u64) {
-    // Bound what one file contributes.
     let cap = cap(&all, limit);
     all.iter_mut().for_each(|source| source.len = source.len.min(cap));
     let total: u128 = all.iter().map(|source| u128::from(whole_pages(source.len))).sum();
     let (mut passed, mut kept, mut unreadable, mut sources) = (0u128, 0u64, 0u64, Vec::new());
-    // Walk the list and keep a file when the kept bytes lag behind their even share.
     for mut source in all {
         passed += u128::from(whole_pages(source.len));
         let share = (passed * u128::from(limit)).checked_div(total).unwrap_or(0).min(passed);
@@ -116,8 +105,7 @@ fn sample(mut all: Vec<Source>, limit: u64) -> (Vec<Source>, u64) {
     (sources, unreadable)
 }
 
-/// Returns the most bytes to take from one file, so that a few large files do not fill the whole
-/// sample.
+/// Returns the most bytes to take from one file, so that a few large ones do not fill the sample.
 fn cap(all: &[Source], limit: u64) -> u64 {
     let total_under =
         |cap: u64| all.iter().map(|source| u128::from(source.len.min(cap))).sum::<u128>();
@@ -183,8 +171,7 @@ impl Reader<'_> {
     }
 }
 
-/// Fills `buf` from the selected part of a file, and what is left after it with zeros. Closes the
-/// file if it ends before the part does.
+/// Fills `buf` from the selected part of a file, then with zeros; closes a file that is too short.
 fn read_or_zero(file: &mut Option<Take<File>>, mut buf: &mut [u8]) {
     while let Some(open) = file
         && !buf.is_empty()

@@ -6,7 +6,6 @@
 //! only if every byte matched.
 
 mod client;
-mod steps;
 mod report;
 mod transfer;
 
@@ -21,18 +20,16 @@ use nbd::{Listen, NbdError, Server, ServerConfig};
 use zram::{Zram, ZramConfig};
 
 use crate::cli::Demo;
-use crate::control::compact_json::{CompactReport, CompactRequest};
+use crate::control::change_json::{CompactReport, CompactRequest};
 use crate::control::stat_json::StatReport;
 use crate::control::{Maintenance, MaintenanceConfig, ServerState};
 use crate::corpus::{Corpus, PAGE};
-use crate::runtime_dir::RuntimeDir;
+use crate::output;
+use crate::runtime_dir::{NBD, RuntimeDir};
 use crate::sizes::{grouped, human};
-use report::{Report, Snapshot};
-use steps::{DemoSteps, Traffic};
-use transfer::{Delete, Digests, ExpectedPages, Target};
+use report::{DemoSteps, Report, Snapshot, Traffic};
+use transfer::{Deleted, Digests, Target};
 
-/// Default path of files to load.
-const DEFAULT_PATH: &str = "/usr";
 /// Lower bound of the load when memory is short. Units: bytes.
 const SMALLEST_LOAD: u64 = 4 << 20;
 /// Time limit of the compaction.
@@ -43,15 +40,12 @@ const COMPACTION_BUDGET: Duration = Duration::from_secs(60);
 /// # Errors
 /// The demo cannot run, or a byte did not match.
 pub(crate) fn run(args: &Demo) -> Result<Report> {
-    let default = [PathBuf::from(DEFAULT_PATH)];
-    let paths = if args.paths.is_empty() { &default[..] } else { &args.paths };
-    let corpus = Corpus::find(paths, load_limit(args.size.0))?;
+    let corpus = Corpus::find(&args.paths, load_limit(args.size.0))?;
     let disk = Disk::start(args, corpus.bytes)?;
-    let report = run_steps(&corpus, &disk, paths);
+    let report = run_steps(&corpus, &disk, &args.paths);
     let stopped = disk.stop();
     // An error of the steps says more than one of the shutdown after it.
-    let report = report?;
-    stopped.map(|()| report)
+    report.and_then(|report| stopped.map(|()| report))
 }
 
 /// Returns the requested size, or half of the available memory if that is less.
@@ -64,27 +58,27 @@ fn load_limit(requested: u64) -> u64 {
 }
 
 fn run_steps(corpus: &Corpus, disk: &Disk, paths: &[PathBuf]) -> Result<Report> {
-    let (target, bytes) = (Target { socket: &disk.socket, bytes: corpus.bytes }, corpus.bytes);
-    let digests = Digests::new(bytes);
+    let bytes = corpus.bytes;
+    let target = Target { socket: &disk.socket, bytes, digests: &Digests::new(bytes) };
     let mut steps = DemoSteps::default();
     let start = disk.snapshot("at the start");
-    let sent = steps.run(
+    let (incomplete, _) = steps.run(
         "write every page",
         Traffic::Content(bytes),
-        |bar| transfer::load(target, corpus.reader(), &digests, bar),
-        |sent| format!("reading the files took {} of this", report::seconds(sent.reading)),
+        |bar| transfer::load(target, corpus.reader(), bar),
+        |(_, reading)| format!("reading the files took {} of this", report::seconds(*reading)),
     )?;
     let loaded = disk.snapshot("loaded");
     steps.run(
         "read all back, compare",
         Traffic::Content(bytes),
-        |bar| transfer::verify(target, &digests, ExpectedPages::Everything, bar),
+        |bar| transfer::verify(target, Deleted::Nothing, bar),
         |pages| format!("{} pages are equal", grouped(*pages)),
     )?;
     steps.run(
         "delete every second page",
         Traffic::Requests(bytes),
-        |bar| transfer::delete(target, Delete::EverySecondPage, bar),
+        |bar| transfer::delete(target, Deleted::EverySecondPage, bar),
         |pages| format!("{} pages, one trim request each", grouped(*pages)),
     )?;
     let deleted = disk.snapshot("half deleted");
@@ -98,42 +92,35 @@ fn run_steps(corpus: &Corpus, disk: &Disk, paths: &[PathBuf]) -> Result<Report> 
     steps.run(
         "read all back, compare",
         Traffic::Content(bytes),
-        |bar| transfer::verify(target, &digests, ExpectedPages::EverySecond, bar),
+        |bar| transfer::verify(target, Deleted::EverySecondPage, bar),
         |pages| format!("{} pages are equal; those deleted read as zeros", grouped(*pages)),
     )?;
     steps.run(
         "delete everything",
         Traffic::Requests(bytes),
-        |bar| transfer::delete(target, Delete::Everything, bar),
+        |bar| transfer::delete(target, Deleted::Everything, bar),
         |requests| format!("{} trim requests", grouped(*requests)),
     )?;
     let emptied = disk.snapshot("emptied");
-    let (files, disk) = (files_line(corpus, sent.incomplete, paths), disk_line(&start.stat));
-    Ok(Report { files, disk, steps, start, loaded, deleted, compacted, emptied })
+    let files = files_line(corpus, incomplete, paths);
+    let StatReport { comp_algorithm, uri, .. } = &start.stat;
+    let (size, connections) = (human(start.stat.disksize), transfer::CONNECTIONS);
+    let disk = format!("{size}, {comp_algorithm}, {connections} connections to {uri}");
+    Ok(Report { files, disk, steps, snapshots: [start, loaded, deleted, compacted, emptied] })
 }
 
 fn compaction_note(done: &CompactReport) -> String {
     let back = human(done.mem_total_before.saturating_sub(done.mem_total_after));
     format!(
         "{} objects and {} frames moved, {back} released",
-        grouped(done.objects_moved),
-        grouped(done.frames_moved)
-    )
-}
-
-fn disk_line(stat: &StatReport) -> String {
-    let connections = transfer::CONNECTIONS;
-    format!(
-        "{}, {}, {connections} connections to {}",
-        human(stat.disksize),
-        stat.comp_algorithm,
-        stat.uri
+        grouped(done.object_work.objects_moved),
+        grouped(done.frame_work.frames_moved)
     )
 }
 
 fn files_line(corpus: &Corpus, incomplete: u64, paths: &[PathBuf]) -> String {
-    let from = paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
-    let mut line = format!("{} files from {from}, {}", grouped(corpus.files), human(corpus.bytes));
+    let (files, from) = (grouped(corpus.files), output::list(paths));
+    let mut line = format!("{files} files from {from}, {}", human(corpus.bytes));
     if corpus.unreadable > 0 {
         line += &format!(" ({} unreadable ones left out)", grouped(corpus.unreadable));
     }
@@ -155,13 +142,10 @@ impl Disk {
     fn start(args: &Demo, bytes: u64) -> Result<Self> {
         let config = ZramConfig { algorithm: args.algorithm, ..ZramConfig::new(Bytes(bytes)) };
         let disk = Arc::new(Zram::new(config).context("cannot make the disk")?);
-        let socket = RuntimeDir::open()?.nbd_socket();
-        let server = Server::bind(
-            Listen::Unix(socket.clone()),
-            Arc::clone(&disk) as _,
-            ServerConfig::default(),
-        )
-        .with_context(|| format!("cannot serve at {}", socket.display()))?;
+        let socket = RuntimeDir::open()?.socket(NBD);
+        let listen = Listen::Unix(socket.clone());
+        let server = Server::bind(listen, Arc::clone(&disk) as _, ServerConfig::default())
+            .with_context(|| format!("cannot serve at {}", socket.display()))?;
         let maintenance = Maintenance::start(&disk, MaintenanceConfig::default())?;
         let state = ServerState::new(disk, maintenance, &server);
         let handle = server.handle();

@@ -13,20 +13,19 @@ use finding::{Finding, Verdict};
 /// The results of all checks; it prints as the report.
 #[derive(Clone, Debug)]
 pub(crate) struct Examination {
-    findings: Vec<Finding>,
+    /// The subjects of the checks and their results.
+    findings: Vec<(&'static str, Finding)>,
 }
 
 impl Examination {
     /// Runs all checks.
     pub(crate) fn run() -> Self {
-        let mut findings = needs::all();
-        findings.extend(host::all());
-        Self { findings }
+        Self { findings: needs::all().into_iter().chain(host::all()).collect() }
     }
 
     /// Returns whether memzip can run here.
     pub(crate) fn is_fit(&self) -> bool {
-        self.findings.iter().all(|finding| finding.verdict != Verdict::Fatal)
+        self.findings.iter().all(|(_, finding)| finding.verdict != Verdict::Fatal)
     }
 }
 
@@ -39,27 +38,23 @@ impl fmt::Display for Examination {
             sys::host::kernel_release(),
             sys::host::cpus()
         )?;
-        let width = self.findings.iter().map(|finding| finding.name.len()).max().unwrap_or(0);
-        for Finding { verdict, name, seen, meaning, remedy } in &self.findings {
-            writeln!(f, "  {verdict:<4}  {name:<width$}  {seen}")?;
+        let width = self.findings.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+        for (name, Finding { verdict, seen, meaning, remedy }) in &self.findings {
+            writeln!(f, "  {:<4}  {name:<width$}  {seen}", verdict.word())?;
             writeln!(f, "        {:<width$}  {meaning}", "")?;
             if !remedy.is_empty() {
                 writeln!(f, "        {:<width$}  remedy: {remedy}", "")?;
             }
         }
-        let notes = self.findings.iter().filter(|finding| finding.verdict == Verdict::Note).count();
-        match (self.is_fit(), notes) {
-            (true, 0) => writeln!(f, "\nmemzip runs here, and nothing is missing."),
-            (true, _) => {
-                writeln!(
-                    f,
-                    "\nmemzip runs here; {notes} lines marked \"note\" show what could be better."
-                )
+        let is_note = |(_, finding): &&(_, Finding)| finding.verdict == Verdict::Note;
+        let summary = match (self.is_fit(), self.findings.iter().filter(is_note).count()) {
+            (true, 0) => "runs here, and nothing is missing.".to_owned(),
+            (true, notes) => {
+                format!("runs here; {notes} lines marked \"note\" show what could be better.")
             }
-            (false, _) => {
-                writeln!(f, "\nmemzip cannot run here until the lines marked FAIL are fixed.")
-            }
-        }
+            (false, _) => "cannot run here until the lines marked FAIL are fixed.".to_owned(),
+        };
+        writeln!(f, "\nmemzip {summary}")
     }
 }
 
@@ -70,7 +65,7 @@ mod tests {
     #[test]
     fn every_finding_has_a_meaning_and_problems_a_remedy() {
         let examination = Examination::run();
-        for finding in &examination.findings {
+        for (_, finding) in &examination.findings {
             assert!(!finding.seen.is_empty() && !finding.meaning.is_empty(), "{finding:?}");
             assert_eq!(finding.remedy.is_empty(), finding.verdict == Verdict::Good, "{finding:?}");
         }
@@ -83,9 +78,9 @@ mod tests {
 
     #[test]
     fn one_fatal_finding_makes_the_host_unfit() {
-        let mut examination = Examination { findings: vec![Finding::note("a", "b", "c", "d")] };
+        let mut examination = Examination { findings: vec![("a", Finding::note("b", "c", "d"))] };
         assert!(examination.is_fit());
-        examination.findings.push(Finding::fatal("e", "f", "g", "h"));
+        examination.findings.push(("e", Finding::fatal("f", "g", "h")));
         assert!(!examination.is_fit());
         assert!(examination.to_string().contains("FAIL"));
     }

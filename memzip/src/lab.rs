@@ -1,9 +1,8 @@
-//! `memzip lab`: the experiments of the original series, run in this process on pages of real
-//! files.
+//! `memzip lab`: the experiments of the original series, in this process, on pages of real files.
 //!
 //! | | what | original figures |
 //! |---|---|---|
-//! | e1 | object compaction after random discards | [`original::E1`] |
+//! | e1 | object compaction after random discards | [`original::e1_ratios`] |
 //! | e2 | a little ageing, both compactions | [`original::E2`] |
 //! | e3 | frame compaction after parallel writes | [`original::E3_OLD`], [`original::E3_NEW`] |
 //! | e4 | costs of handles, metadata and class locks | not published |
@@ -30,10 +29,9 @@ mod e3;
 mod e4;
 mod e5;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::cli::{self, Experiment};
-use crate::output::Format;
 use input::Lab;
 use table::Report;
 
@@ -42,22 +40,13 @@ use table::Report;
 /// # Errors
 /// The experiment cannot run, or a byte did not match.
 pub(crate) fn run(args: &cli::Lab) -> Result<String> {
-    let report = measure(args)?;
-    match args.format() {
-        Format::Json => {
-            Ok(serde_json::to_string_pretty(&report).context("cannot write JSON")? + "\n")
-        }
-        Format::Table => Ok(report.to_string()),
-    }
-}
-
-fn measure(args: &cli::Lab) -> Result<Report> {
     let lab = Lab::load(args)?;
-    match args.experiment {
+    let report = match args.experiment {
         Experiment::E1 => e1::run(&lab),
         Experiment::E2 => e2::run(&lab),
         Experiment::E3 => e3::run(&lab),
         Experiment::E4 => e4::run(&lab),
         Experiment::E5 => e5::run(&lab),
-    }
+    };
+    args.format.render(&report?, Report::to_string)
 }

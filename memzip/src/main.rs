@@ -8,12 +8,10 @@ mod columns;
 mod sizes;
 mod durations;
 mod signals;
-mod groups;
 mod runtime_dir;
 mod corpus;
 mod control;
-mod nearly_full;
-mod memory_failure;
+mod warnings;
 mod maintenance_args;
 mod cli;
 mod serve;
@@ -23,14 +21,12 @@ mod demo;
 mod doctor;
 mod lab;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
 
-use cli::{Cli, Command, ControlArgs};
-use runtime_dir::RuntimeDir;
+use cli::{Cli, Command};
 
 fn main() -> ExitCode {
     match run(Cli::parse().command) {
@@ -44,43 +40,29 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> Result<ExitCode> {
-    match command {
-        Command::Serve(args) => serve::run(*args)?,
-        Command::Stat(control_args) => {
-            output::print(&stat::run(&socket(&control_args)?, control_args.format())?)?
-        }
-        Command::Compact(args) => {
-            output::print(&compact::run(&socket(&args.control_args)?, &args)?)?
-        }
-        Command::Demo(args) => output::print(&demo::run(&args)?.to_string())?,
-        Command::Lab(args) => output::print(&lab::run(&args)?)?,
+    let text = match command {
+        Command::Serve(args) => return serve::run(*args).map(|()| ExitCode::SUCCESS),
+        Command::Stat(args) => stat::run(&args)?,
+        Command::Compact(args) => compact::run(&args)?,
+        Command::Demo(args) => demo::run(&args)?.to_string(),
+        Command::Lab(args) => lab::run(&args)?,
         Command::Doctor => {
             let examination = doctor::Examination::run();
             output::print(&examination.to_string())?;
             return Ok(if examination.is_fit() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
-    }
+    };
+    output::print(&text)?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn socket(control_args: &ControlArgs) -> Result<PathBuf> {
-    match &control_args.control {
-        Some(path) => Ok(path.clone()),
-        None => RuntimeDir::open()?.only_server(),
-    }
 }
 
 /// Returns the error and its causes in one line, without causes that the line already ends with.
 fn one_line(error: &anyhow::Error) -> String {
-    error.chain().fold(String::new(), |mut line, cause| {
-        let text = cause.to_string().replace('\n', " ");
-        if line.is_empty() {
-            line = text;
-        } else if !line.ends_with(&text) {
-            line = format!("{line}: {text}");
-        }
-        line
-    })
+    let texts = error.chain().map(|cause| cause.to_string().replace('\n', " "));
+    let join = |line: String, text: String| {
+        if line.ends_with(&text) { line } else { format!("{line}: {text}") }
+    };
+    texts.reduce(join).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -1,22 +1,39 @@
 //! Standard output, and standard error while a server runs.
 
 use std::io::{ErrorKind, Write};
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use anyhow::{Context, Result};
+use clap::Args;
+use serde::Serialize;
 
 use crate::stderr_log::StderrLog;
 
 /// The log of the server; unset in the other subcommands.
 static LOG: OnceLock<StderrLog> = OnceLock::new();
 
-/// Output format of a command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Format {
-    /// For people.
-    Table,
-    /// For programs.
-    Json,
+/// Output format of a command: text for people, or JSON for programs.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Format {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Format {
+    /// Formats a value as JSON, or by `text`.
+    pub(crate) fn render<T: Serialize>(self, value: &T, text: fn(&T) -> String) -> Result<String> {
+        if self.json {
+            return Ok(serde_json::to_string_pretty(value).context("cannot write JSON")? + "\n");
+        }
+        Ok(text(value))
+    }
+}
+
+/// Returns the paths in one line.
+pub(crate) fn list(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
 /// Writes to standard output and flushes. A closed pipe (`| head`) is no error.

@@ -12,8 +12,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-const CONTROL: &str = "control";
-const NBD: &str = "nbd";
+use crate::output;
+
+/// Kind of a control socket.
+pub(crate) const CONTROL: &str = "control";
+/// Kind of an NBD socket.
+pub(crate) const NBD: &str = "nbd";
 
 /// A folder of sockets, checked when it was opened.
 #[derive(Clone, Debug)]
@@ -43,43 +47,25 @@ impl RuntimeDir {
 
     /// Opens this folder and creates it if it is missing.
     pub(crate) fn at(path: PathBuf) -> Result<Self> {
-        match DirBuilder::new().mode(0o700).create(&path) {
-            Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            Err(error) => {
-                return Err(error).with_context(|| format!("cannot make {}", path.display()));
-            }
+        let shown = path.display();
+        if let Err(error) = DirBuilder::new().mode(0o700).create(&path)
+            && error.kind() != ErrorKind::AlreadyExists
+        {
+            return Err(error).with_context(|| format!("cannot make {shown}"));
         }
         // `symlink_metadata`: under /tmp any user can create a link with this name.
-        let meta = path
-            .symlink_metadata()
-            .with_context(|| format!("cannot read the metadata of {}", path.display()))?;
+        let meta = path.symlink_metadata();
+        let meta = meta.with_context(|| format!("cannot read the metadata of {shown}"))?;
         ensure!(
             is_mine(&meta, sys::host::effective_uid(), 0o077),
-            "{} must be a folder of yours that is closed to others (mode 0700): remove it or set XDG_RUNTIME_DIR",
-            path.display()
+            "{shown} must be a folder of yours that is closed to others (mode 0700): remove it or set XDG_RUNTIME_DIR"
         );
         Ok(Self(path))
     }
 
-    /// Returns the path of the folder.
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
-    }
-
-    /// Returns the default path of this process's NBD socket.
-    pub(crate) fn nbd_socket(&self) -> PathBuf {
-        self.mine(NBD)
-    }
-
-    /// Returns the default path of this process's control socket.
-    pub(crate) fn control_socket(&self) -> PathBuf {
-        self.mine(CONTROL)
-    }
-
-    /// Returns a path such as `nbd-1234.sock`: the number of the process later tells whether the
-    /// socket belongs to a dead one.
-    fn mine(&self, kind: &str) -> PathBuf {
+    /// Returns the path of a socket of this process, such as `nbd-1234.sock`: the number of the
+    /// process later tells whether the socket belongs to a dead one.
+    pub(crate) fn socket(&self, kind: &str) -> PathBuf {
         self.0.join(format!("{kind}-{}.sock", std::process::id()))
     }
 
@@ -90,10 +76,8 @@ impl RuntimeDir {
             self.0.read_dir().with_context(|| format!("cannot list {}", self.0.display()))?;
         let mut found = Vec::new();
         for path in entries.flatten().map(|entry| entry.path()) {
-            let Some((kind, process)) = path.file_name().and_then(|name| parse(name.to_str()?))
-            else {
-                continue;
-            };
+            let name = path.file_name().and_then(|name| name.to_str());
+            let Some((kind, process)) = name.and_then(parse) else { continue };
             let is_alive = Path::new(&format!("/proc/{process}")).exists();
             // Do not probe a live NBD server: it would count a client that broke off.
             if kind == NBD && is_alive {
@@ -104,7 +88,7 @@ impl RuntimeDir {
                 Ok(_) if kind == CONTROL => found.push(path),
                 // A live process may be about to listen; keep its socket.
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused && !is_alive => {
-                    remove(&path)
+                    remove(&path);
                 }
                 _ => {}
             }
@@ -118,21 +102,17 @@ impl RuntimeDir {
     /// # Errors
     /// No server of this user runs, or several do.
     pub(crate) fn only_server(&self) -> Result<PathBuf> {
-        let mut found = self.running()?;
-        match found.len() {
-            0 => bail!(
+        match &self.running()?[..] {
+            [] => bail!(
                 "no server of yours is running (none answers in {}): start one with \"memzip serve\" or name its socket with --control",
                 self.0.display()
             ),
-            1 => Ok(found.remove(0)),
-            several => {
-                let list: Vec<String> =
-                    found.iter().map(|path| path.display().to_string()).collect();
-                bail!(
-                    "{several} servers are running, choose one with --control: {}",
-                    list.join(", ")
-                )
-            }
+            [one] => Ok(one.clone()),
+            several => bail!(
+                "{} servers are running, choose one with --control: {}",
+                several.len(),
+                output::list(several)
+            ),
         }
     }
 }
@@ -174,14 +154,14 @@ mod tests {
         drop(UnixListener::bind(&starting).expect("bind"));
         let alive = dir.0.join("control-1.sock");
         let _first = UnixListener::bind(&alive).expect("bind");
-        let nbd = UnixListener::bind(dir.nbd_socket()).expect("bind");
+        let nbd = UnixListener::bind(dir.socket(NBD)).expect("bind");
         nbd.set_nonblocking(true).expect("a socket option");
         assert_eq!(dir.only_server().expect("one runs"), alive);
         assert!(dead.iter().all(|path| !path.exists()), "a dead server's socket is left");
         assert!(nbd.accept().is_err(), "the NBD socket was probed");
         assert!(starting.exists(), "the socket of a live process was removed");
 
-        let other = dir.control_socket();
+        let other = dir.socket(CONTROL);
         let _second = UnixListener::bind(&other).expect("bind");
         let error = dir.only_server().expect_err("two run").to_string();
         assert!(

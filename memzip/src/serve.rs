@@ -1,33 +1,31 @@
 //! `memzip serve`: serves a compressed disk over NBD until a signal ends it.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use block::Bytes;
 use nbd::{Listen, RefusalLog, Server, ServerConfig, UnixAccess};
 use zram::{Access, Zram, ZramConfig};
 
 use crate::cli::Serve;
 use crate::control::{ControlPlane, Maintenance, MaintenanceConfig, ServerState};
-use crate::groups;
-use crate::memory_failure;
-use crate::nearly_full;
-use crate::output;
-use crate::runtime_dir::RuntimeDir;
+use crate::runtime_dir::{CONTROL, NBD, RuntimeDir};
 use crate::signals::{SocketFiles, end_on_signal};
+use crate::sizes::human;
+use crate::{output, warnings};
+
+/// The file that maps names of groups to numbers.
+const GROUP_FILE: &str = "/etc/group";
 
 /// Serves until SIGTERM, SIGINT or SIGHUP, then finishes the requests in flight.
 pub(crate) fn run(args: Serve) -> Result<()> {
-    // Each client needs one file. The usual limit of 1024 protects programs that use select(2);
-    // this server polls.
+    // Each client needs one file. The usual limit protects programs that use select(2).
     sys::host::raise_open_files();
-    // Choose the sockets.
     let (listen, shown) = address(&args)?;
     let control = match &args.control {
         Some(path) => path.clone(),
-        None => RuntimeDir::open()?.control_socket(),
+        None => RuntimeDir::open()?.socket(CONTROL),
     };
     if let Listen::Unix(path) = &listen {
         ensure!(
@@ -36,34 +34,33 @@ pub(crate) fn run(args: Serve) -> Result<()> {
         );
     }
     output::start_log()?;
-    // Create the disk and bind the NBD server.
+    let size = human(args.size.0);
     let disk = Zram::new(config(&args)).with_context(|| {
-        format!(
-            "cannot make a disk of {} (\"memzip doctor\" shows what this host allows)",
-            args.size
-        )
+        format!("cannot make a disk of {size} (\"memzip doctor\" shows what this host allows)")
     })?;
-    disk.on_nearly_full(nearly_full::warn);
+    disk.on_nearly_full(warnings::nearly_full);
     let disk = Arc::new(disk);
-    memory_failure::catch(&disk)?;
-    let settings = server_config(&args)?;
-    let server = Server::bind(listen, Arc::clone(&disk) as _, settings)
+    warnings::catch_memory_failures(&disk)?;
+    let server = Server::bind(listen, Arc::clone(&disk) as _, server_config(&args)?)
         .with_context(|| format!("cannot serve at {shown}"))?;
     server.log_refusals(RefusalLog::new(output::warn));
     let sockets = SocketFiles::default();
     sockets.extend(server.socket_file());
     // Before the URI is printed: a program that reads it may send a signal next.
     end_on_signal(server.handle(), sockets.clone())?;
-    // Start maintenance and the control plane, then serve.
-    let maintenance = Maintenance::start(&disk, maintenance_config(&args))?;
+    let maintenance = MaintenanceConfig {
+        balloon: args.balloon.unwrap_or_default(),
+        pressure_settings: args.balloon_pressure.unwrap_or_default(),
+        background: args.compact_background.0,
+    };
+    let maintenance = Maintenance::start(&disk, maintenance)?;
     let state = Arc::new(ServerState::new(Arc::clone(&disk), maintenance, &server));
     let control = sockets.add(|| ControlPlane::start(control, state), ControlPlane::socket_file)?;
     output::print(&format!("{}\n", server.uri()))?;
     server.run().context("the server failed")?;
     drop(control);
     output::flush_log();
-    // Dropping the disk would visit each of its pages. The OS frees the memory of the process as a
-    // whole.
+    // Dropping the disk would visit each of its pages; the OS frees all memory at once.
     std::mem::forget(disk);
     Ok(())
 }
@@ -71,51 +68,67 @@ pub(crate) fn run(args: Serve) -> Result<()> {
 fn config(args: &Serve) -> ZramConfig {
     ZramConfig {
         algorithm: args.algorithm,
-        mem_limit: args.mem_limit.map(|limit| Bytes(limit.0)),
+        mem_limit: args.mem_limit,
         // The arena is no larger than the limit, so the balloon takes memory and not unused space.
-        arena: args.mem_limit.map(|limit| Bytes(limit.0)),
+        arena: args.mem_limit,
         access: if args.read_only { Access::ReadOnly } else { Access::ReadWrite },
         chain: args.chain,
-        movability: args.movability.into(),
-        hot_cache: args.hot_cache.map(|size| Bytes(size.0)),
-        ..ZramConfig::new(Bytes(args.size.0))
+        movability: args.movability,
+        hot_cache: args.hot_cache,
+        ..ZramConfig::new(args.size)
     }
 }
 
 fn server_config(args: &Serve) -> Result<ServerConfig> {
-    let group = args.socket_group.as_deref().map(groups::number).transpose()?;
+    let group = args.socket_group.as_deref().map(group_number).transpose()?;
     Ok(ServerConfig {
         export_name: args.export_name.clone(),
         access: UnixAccess { mode: args.socket_mode, group, users: args.allow_uid.clone() },
         max_connections: args.max_connections as usize,
-        handshake_timeout: args.handshake_timeout.0,
-        send_timeout: args.send_timeout.0,
-        idle_timeout: args.idle_timeout.map(|time| time.0),
-        shutdown_grace: args.shutdown_grace.0,
+        handshake_timeout: args.handshake_timeout,
+        send_timeout: args.send_timeout,
+        idle_timeout: args.idle_timeout,
+        shutdown_grace: args.shutdown_grace,
         ..ServerConfig::default()
     })
 }
 
-fn maintenance_config(args: &Serve) -> MaintenanceConfig {
-    MaintenanceConfig {
-        balloon: args.balloon.unwrap_or_default(),
-        pressure_settings: args.balloon_pressure.unwrap_or_default(),
-        background: args.compact_background.0,
+/// Returns the number of a group given by name or number.
+///
+/// # Errors
+/// `/etc/group` cannot be read or has no such group.
+fn group_number(group: &str) -> Result<u32> {
+    if let Ok(number) = group.parse() {
+        return Ok(number);
     }
+    let file =
+        std::fs::read_to_string(GROUP_FILE).with_context(|| format!("cannot read {GROUP_FILE}"))?;
+    find_group(&file, group).with_context(|| {
+        format!("{GROUP_FILE} has no group \"{group}\": give another name or a number")
+    })
+}
+
+/// Finds the number of `name` in lines of the form `name:password:number:members`.
+fn find_group(file: &str, name: &str) -> Option<u32> {
+    file.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next()? == name).then(|| fields.nth(1)?.parse().ok())?
+    })
 }
 
 /// Returns the address to listen on and its text for messages.
 fn address(args: &Serve) -> Result<(Listen, String)> {
-    match (&args.unix, args.port) {
-        (Some(path), _) => Ok(at_socket(path.clone())),
-        (None, Some(port)) => {
-            // Other machines only on request: the protocol has no password.
-            let address =
-                SocketAddr::new(args.bind.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), port);
-            Ok((Listen::Tcp(address), address.to_string()))
-        }
-        (None, None) => Ok(at_socket(RuntimeDir::open()?.nbd_socket())),
+    if let Some(port) = args.port {
+        // Other machines only on request: the protocol has no password.
+        let address = SocketAddr::new(args.bind.unwrap_or(Ipv4Addr::LOCALHOST.into()), port);
+        return Ok((Listen::Tcp(address), address.to_string()));
     }
+    let path = match &args.unix {
+        Some(path) => path.clone(),
+        None => RuntimeDir::open()?.socket(NBD),
+    };
+    let shown = path.display().to_string();
+    Ok((Listen::Unix(path), shown))
 }
 
 /// Returns whether two paths, at which nothing exists yet, name the same place.
@@ -128,7 +141,19 @@ fn is_same(one: &Path, other: &Path) -> bool {
     one == other || place(one).is_some_and(|here| place(other) == Some(here))
 }
 
-fn at_socket(path: PathBuf) -> (Listen, String) {
-    let shown = path.display().to_string();
-    (Listen::Unix(path), shown)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_is_found_by_name_or_number() {
+        let file = "root:x:0:\nbroken\nkvm:x:106:anna,bert\nkv:x:7:";
+        let find = |name| find_group(file, name);
+        assert_eq!(
+            (find("kvm"), find("kv"), find("broken"), find("anna")),
+            (Some(106), Some(7), None, None)
+        );
+        assert_eq!(group_number("4242").expect("a number"), 4242);
+        assert!(group_number("no such group").is_err());
+    }
 }

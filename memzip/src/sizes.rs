@@ -1,52 +1,35 @@
 //! Sizes on the command line and in tables: K, M, G and T are powers of 1024, as in zramctl.
 
-use std::fmt;
-use std::str::FromStr;
-
+use block::Bytes;
 use thiserror::Error;
-
-/// A number of bytes on the command line: `4096`, `64K`, `4G`, `4GiB`, `1.5T`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Size(pub(crate) u64);
 
 /// Error of a text that is not a size.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub(crate) enum SizeError {
-    /// No number in front.
     #[error(
         "a size is a number and a unit: 4096, 64K, 512M, 4G, 1T (1024-based, \"iB\" may follow)"
     )]
     Number,
-    /// Unknown unit.
     #[error("\"{unit}\" is not a unit of size: use K, M, G, T, P, or none for bytes")]
-    Unit {
-        /// The text after the number.
-        unit: String,
-    },
-    /// A fraction of a byte.
+    Unit { unit: String },
     #[error("a size must be a whole number of bytes")]
     Fraction,
-    /// More bytes than 64 bits hold.
     #[error("a size must be below 2^64 bytes")]
     TooLarge,
-    /// Zero bytes.
     #[error("a size must be at least 1 byte")]
     Zero,
 }
 
-impl FromStr for Size {
-    type Err = SizeError;
-
-    fn from_str(text: &str) -> Result<Self, SizeError> {
-        let text = text.trim();
-        let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-        let (number, unit) = text.split_at(digits);
-        if number.is_empty() {
-            return Err(SizeError::Number);
-        }
-        let bytes = scale(number, shift(unit.trim())?)?;
-        if bytes == 0 { Err(SizeError::Zero) } else { Ok(Self(bytes)) }
+/// Parses a size: `4096`, `64K`, `4G`, `4GiB`, `1.5T`.
+pub(crate) fn parse(text: &str) -> Result<Bytes, SizeError> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    if number.is_empty() {
+        return Err(SizeError::Number);
     }
+    let bytes = scale(number, shift(unit.trim())?)?;
+    if bytes == 0 { Err(SizeError::Zero) } else { Ok(Bytes(bytes)) }
 }
 
 fn shift(unit: &str) -> Result<u32, SizeError> {
@@ -70,29 +53,18 @@ fn scale(number: &str, shift: u32) -> Result<u64, SizeError> {
     if whole.is_empty() || decimals.contains('.') {
         return Err(SizeError::Number);
     }
-    let too_large = |_| SizeError::TooLarge;
-    let whole: u64 = whole.parse().map_err(too_large)?;
-    let whole = u128::from(whole) << shift;
-    let part = match decimals {
-        "" => 0,
-        // Nine decimals of a terabyte are a kilobyte: more are a typing error. 128 bits hold nine.
-        d if d.len() > 9 => return Err(SizeError::Fraction),
-        d => {
-            let numerator = u128::from(d.parse::<u64>().map_err(too_large)?) << shift;
-            let denominator = 10u128.pow(u32::try_from(d.len()).unwrap_or(9));
-            if !numerator.is_multiple_of(denominator) {
-                return Err(SizeError::Fraction);
-            }
-            numerator / denominator
-        }
-    };
-    u64::try_from(whole + part).map_err(|_| SizeError::TooLarge)
-}
-
-impl fmt::Display for Size {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&human(self.0))
+    // Nine decimals of a terabyte are a kilobyte: more are a typing error. 128 bits hold nine.
+    if decimals.len() > 9 {
+        return Err(SizeError::Fraction);
     }
+    let whole: u64 = whole.parse().map_err(|_| SizeError::TooLarge)?;
+    let part: u64 = format!("0{decimals}").parse().map_err(|_| SizeError::Number)?;
+    let (part, denominator) = (u128::from(part) << shift, 10u128.pow(decimals.len() as u32));
+    if !part.is_multiple_of(denominator) {
+        return Err(SizeError::Fraction);
+    }
+    let bytes = (u128::from(whole) << shift) + part / denominator;
+    u64::try_from(bytes).map_err(|_| SizeError::TooLarge)
 }
 
 /// Formats bytes as zramctl does, with at most one decimal: `4K`, `1.5G`, `63.9M`.
@@ -130,7 +102,7 @@ mod tests {
     use super::*;
 
     fn bytes(text: &str) -> Result<u64, SizeError> {
-        text.parse::<Size>().map(|size| size.0)
+        parse(text).map(|size| size.0)
     }
 
     #[test]

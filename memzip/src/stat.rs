@@ -1,70 +1,48 @@
 //! `memzip stat`: prints what a running server holds.
 
-use std::path::Path;
-
-use anyhow::{Context, Result};
+use anyhow::Result;
 use zram::HotStat;
 
+use crate::cli::ControlArgs;
 use crate::columns::{Align, Columns};
-use crate::control::balloon_json::BalloonReport;
+use crate::control::change_json::{BalloonReport, PressureReport};
 use crate::control::client;
-use crate::control::movement::MovementStats;
 use crate::control::stat_json::{StatReport, memory_parts, nbd_errors};
-use crate::output::Format;
 use crate::sizes::{grouped, human};
 
-/// Asks the server behind `control` for its statistics; returns them as text to print.
-pub(crate) fn run(control: &Path, format: Format) -> Result<String> {
-    let stat = client::stat(control)?;
-    match format {
-        Format::Json => {
-            Ok(serde_json::to_string_pretty(&stat).context("cannot write JSON")? + "\n")
-        }
-        Format::Table => Ok(table(&stat)),
-    }
+/// Asks the server for its statistics; returns them as text to print.
+pub(crate) fn run(args: &ControlArgs) -> Result<String> {
+    args.format.render(&client::stat(&args.socket()?)?, table)
 }
 
 /// Formats the columns of zramctl, then where the memory goes.
 fn table(stat: &StatReport) -> String {
+    let (devices, memory) = (devices(stat), memory(stat));
+    let (clients, movement, blocks) = (clients(stat), movement(stat), stat.buddyinfo.trim_end());
     format!(
-        "{}\n{}\n{}{}\n{}",
-        devices(stat),
-        memory(stat),
-        clients(stat),
-        movement(stat),
-        buddy(stat)
+        "{devices}\n{memory}\n{clients}{movement}\nFREE BLOCKS by size, 4K 8K 16K ... 4M\n{blocks}\n"
     )
 }
 
 fn devices(stat: &StatReport) -> Columns {
     use Align::{Left, Right};
-    let mut table =
-        Columns::new(&[Left, Right, Right, Right, Left, Right, Right, Right, Right, Right]);
-    table.row([
-        "NAME",
-        "DISKSIZE",
-        "DATA",
-        "COMPR",
-        "ALGORITHM",
-        "ZERO-PAGES",
-        "TOTAL",
-        "MEM-LIMIT",
-        "MEM-USED",
-        "MIGRATED",
-    ]);
-    let limit = if stat.mem_limit == 0 { "-".to_owned() } else { human(stat.mem_limit) };
-    table.row([
-        stat.uri.clone(),
-        human(stat.disksize),
-        human(stat.orig_data_size),
-        human(stat.compr_data_size),
-        stat.comp_algorithm.clone(),
-        stat.same_pages.to_string(),
-        human(stat.mem_used_total),
-        limit,
-        human(stat.mem_used_max),
-        grouped(stat.pages_compacted),
-    ]);
+    let mm = &stat.mm;
+    let limit = if mm.mem_limit == 0 { "-".to_owned() } else { human(mm.mem_limit) };
+    let columns = [
+        (Left, "NAME", stat.uri.clone()),
+        (Right, "DISKSIZE", human(stat.disksize)),
+        (Right, "DATA", human(mm.orig_data_size)),
+        (Right, "COMPR", human(mm.compr_data_size)),
+        (Left, "ALGORITHM", stat.comp_algorithm.clone()),
+        (Right, "ZERO-PAGES", mm.same_pages.to_string()),
+        (Right, "TOTAL", human(mm.mem_used_total)),
+        (Right, "MEM-LIMIT", limit),
+        (Right, "MEM-USED", human(mm.mem_used_max)),
+        (Right, "MIGRATED", grouped(mm.pages_compacted)),
+    ];
+    let mut table = Columns::new(&columns.each_ref().map(|(align, ..)| *align));
+    table.row(columns.each_ref().map(|(_, head, _)| *head));
+    table.row(columns.map(|(.., cell)| cell));
     table
 }
 
@@ -74,12 +52,8 @@ fn memory(stat: &StatReport) -> Columns {
     for (name, bytes, meaning) in memory_parts(&stat.memory) {
         table.row([name, &human(bytes), &share(bytes, stat.mem_total), meaning]);
     }
-    table.row([
-        "mem_total",
-        &human(stat.mem_total),
-        &share(stat.mem_total, stat.mem_total),
-        verdict(stat),
-    ]);
+    let whole = share(stat.mem_total, stat.mem_total);
+    table.row(["mem_total", &human(stat.mem_total), &whole, verdict(stat)]);
     if stat.mem_reserved > 0 {
         let meaning = "reserved for zeros that stay allocated; no memory yet";
         table.row(["reserved", &human(stat.mem_reserved), "", meaning]);
@@ -124,8 +98,7 @@ fn clients(stat: &StatReport) -> String {
 
 /// Formats one line for each part that moves memory.
 fn movement(stat: &StatReport) -> String {
-    let MovementStats { movability, vmstat, compaction, background, balloon, hot_cache } =
-        &stat.movement;
+    let StatReport { movability, vmstat, compaction, background, balloon, hot_cache, .. } = stat;
     let vm = |name: &str| grouped(vmstat.get(name).copied().unwrap_or(0));
     let mut text = format!(
         "OBJECTS  {} moved ({}) in {} compactions, {} frames freed\n",
@@ -147,11 +120,11 @@ fn movement(stat: &StatReport) -> String {
             "BACKGROUND  {state}, at most {} % of a CPU; {} s used, {} objects and {} frames moved, {} frames freed; \
              {} returned to the system, at most {} kept for the next writes\n",
             background.cpu_percent,
-            background.cpu_us / 1_000_000,
-            grouped(background.objects_moved),
-            grouped(background.frames_moved),
-            grouped(background.frames_freed),
-            human(frames::FrameCount(background.frames_released).bytes()),
+            background.stats.cpu.as_secs(),
+            grouped(background.stats.objects_moved),
+            grouped(background.stats.frames_moved),
+            grouped(background.stats.frames_freed),
+            human(frames::FrameCount(background.stats.frames_released).bytes()),
             human(background.kept_max)
         ),
     };
@@ -167,14 +140,12 @@ fn balloon_line(balloon: &BalloonReport) -> String {
     let mut line = format!(
         "BALLOON  {mode}: {actual} of {target} returned to the system, the arena holds {held}"
     );
-    if let Some(pressure) = pressure {
-        line += &match (&pressure.problem, pressure.some_avg10) {
-            (Some(problem), _) => format!("; memory pressure cannot be followed: {problem}"),
-            (None, Some(share)) => {
-                format!("; memory pressure {}.{:02} %", share / 100, share % 100)
-            }
-            (None, None) => String::new(),
-        };
+    if let Some(PressureReport { problem, some_avg10, .. }) = pressure {
+        if let Some(problem) = problem {
+            line += &format!("; memory pressure cannot be followed: {problem}");
+        } else if let Some(share) = some_avg10 {
+            line += &format!("; memory pressure {}.{:02} %", share / 100, share % 100);
+        }
     }
     line + "\n"
 }
@@ -191,10 +162,6 @@ fn hot_line(hot: &HotStat) -> String {
     )
 }
 
-fn buddy(stat: &StatReport) -> String {
-    format!("FREE BLOCKS by size, 4K 8K 16K ... 4M\n{}\n", stat.buddyinfo.trim_end())
-}
-
 fn share(part: u64, whole: u64) -> String {
     if whole == 0 {
         return "-".to_owned();
@@ -206,8 +173,7 @@ fn share(part: u64, whole: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::balloon_json::PressureReport;
-    use zram::MemoryBreakdown;
+    use zram::{MemoryBreakdown, MmStat};
 
     fn sample() -> StatReport {
         let memory = MemoryBreakdown {
@@ -221,13 +187,16 @@ mod tests {
             uri: "nbd://127.0.0.1:10809".into(),
             disksize: 4 << 30,
             comp_algorithm: "zstd:3".into(),
-            orig_data_size: 300 << 20,
-            compr_data_size: 90 << 20,
-            mem_used_total: 93 << 20,
+            mm: MmStat {
+                orig_data_size: 300 << 20,
+                compr_data_size: 90 << 20,
+                mem_used_total: 93 << 20,
+                mem_used_max: 94 << 20,
+                same_pages: 17,
+                pages_compacted: 1234,
+                ..MmStat::default()
+            },
             mem_total: 100 << 20,
-            mem_used_max: 94 << 20,
-            same_pages: 17,
-            pages_compacted: 1234,
             rss: Some(105 << 20),
             memory,
             nbd: nbd::Stats {
@@ -284,22 +253,22 @@ mod tests {
     #[test]
     fn maintenance_and_unmovable_frames_are_shown() {
         let mut stat = sample();
-        stat.movement.background.state = "off".into();
-        stat.movement.vmstat.insert("pgmigrate_success".into(), 4321);
+        stat.background.state = "off".into();
+        stat.vmstat.insert("pgmigrate_success".into(), 4321);
         let text = table(&stat);
         assert!(
             text.contains("\nFRAMES   4,321 moved, 0 failed")
                 && text.contains("\nBACKGROUND  off\n"),
             "{text}"
         );
-        stat.movement.background.state = "watching".into();
-        stat.movement.background.cpu_percent = 10;
-        stat.movement.movability = "off".into();
+        stat.background.state = "watching".into();
+        stat.background.cpu_percent = 10;
+        stat.movability = "off".into();
         let text = table(&stat);
         assert!(text.contains("BACKGROUND  watching, at most 10 % of a CPU; 0 s used"), "{text}");
         assert!(text.contains("(--movability off)") && !text.contains("4,321"), "{text}");
         assert!(text.contains("\nHOT CACHE  off\n"), "{text}");
-        let balloon = &mut stat.movement.balloon;
+        let balloon = &mut stat.balloon;
         *balloon = BalloonReport {
             mode: "auto".into(),
             target: 4 << 20,
@@ -312,12 +281,12 @@ mod tests {
                 .contains("BALLOON  auto: 2M of 4M returned to the system, the arena holds 6M\n")
         );
         let pressure = PressureReport { some_avg10: Some(1205), ..PressureReport::default() };
-        stat.movement.balloon.pressure = Some(pressure.clone());
+        stat.balloon.pressure = Some(pressure.clone());
         assert!(table(&stat).contains("6M; memory pressure 12.05 %\n"));
-        stat.movement.balloon.pressure =
+        stat.balloon.pressure =
             Some(PressureReport { problem: Some("no file".into()), ..pressure });
         assert!(table(&stat).contains("cannot be followed: no file\n"));
-        stat.movement.hot_cache =
+        stat.hot_cache =
             HotStat { hot_limit: 64 << 20, hot_bytes: 1 << 20, hits: 1000, ..HotStat::default() };
         assert!(table(&stat).contains("HOT CACHE  1M of 64M; 1,000 hits, 0 evictions\n"));
     }

@@ -23,7 +23,7 @@ fn the_defaults_are_the_documented_ones() {
     let args = serve(&[]).expect("no option is needed");
     assert_eq!(
         (args.size, args.algorithm.to_string(), args.chain),
-        (Size(4 << 30), "zstd:3".into(), 16)
+        (DEFAULT_SIZE, "zstd:3".into(), 16)
     );
     assert_eq!((args.unix, args.port, args.mem_limit, args.read_only), (None, None, None, false));
 }
@@ -49,7 +49,7 @@ fn compact_does_both_unless_one_is_named() {
 fn maintenance_has_defaults_and_refuses_junk() {
     use clap::error::ErrorKind::{InvalidValue, ValueValidation};
     let usual = serve(&[]).expect("no option is needed");
-    assert_eq!((usual.balloon, usual.hot_cache, usual.movability), (None, None, Switch::On));
+    assert_eq!((usual.balloon, usual.hot_cache, usual.movability), (None, None, Movability::On));
     assert_eq!(usual.compact_background, Background(Some(10)));
     let args = serve(&[
         "--balloon",
@@ -64,9 +64,9 @@ fn maintenance_has_defaults_and_refuses_junk() {
     let args = args.expect("valid options");
     assert_eq!(
         (args.balloon, args.hot_cache),
-        (Some(BalloonTarget::Bytes(1 << 30)), Some(Size(64 << 20)))
+        (Some(BalloonTarget::Bytes(1 << 30)), Some(Bytes(64 << 20)))
     );
-    assert_eq!((args.compact_background, args.movability), (Background(None), Switch::Off));
+    assert_eq!((args.compact_background, args.movability), (Background(None), Movability::Off));
     assert_eq!(
         serve(&["--balloon", "auto"]).map(|args| args.balloon),
         Ok(Some(BalloonTarget::Auto))
@@ -92,7 +92,7 @@ fn maintenance_has_defaults_and_refuses_junk() {
             "{junk}"
         );
     }
-    assert_eq!(serve(&["--movability", "maybe"]).err(), Some(InvalidValue));
+    assert_eq!(serve(&["--movability", "maybe"]).err(), Some(ValueValidation));
     assert_eq!(serve(&["--hot-cache", "0"]).err(), Some(ValueValidation));
 }
 
@@ -104,10 +104,10 @@ fn limits_of_clients_have_defaults_and_refuse_junk() {
         (usual.max_connections as usize, usual.idle_timeout),
         (library.max_connections, None)
     );
-    assert_eq!(usual.handshake_timeout, Time(library.handshake_timeout));
+    assert_eq!(usual.handshake_timeout, library.handshake_timeout);
     assert_eq!(
         (usual.send_timeout, usual.shutdown_grace),
-        (Time(library.send_timeout), Time(library.shutdown_grace))
+        (library.send_timeout, library.shutdown_grace)
     );
     let args = serve(&[
         "--allow-uid",
@@ -121,7 +121,7 @@ fn limits_of_clients_have_defaults_and_refuse_junk() {
     ]);
     let args = args.expect("valid options");
     assert_eq!((args.allow_uid, args.socket_mode), (vec![7, 8], Some(0o666)));
-    assert_eq!(args.idle_timeout, Some(Time(Duration::from_millis(500))));
+    assert_eq!(args.idle_timeout, Some(Duration::from_millis(500)));
     for junk in [
         ["--socket-mode", "8"],
         ["--socket-mode", "1777"],
@@ -139,7 +139,7 @@ fn limits_of_clients_have_defaults_and_refuse_junk() {
     }
     assert!(serve(&["--port", "0", "--socket-mode", "600"]).is_err());
     assert_eq!(
-        serve(&["--shutdown-grace", "0"]).map(|args| args.shutdown_grace.0),
+        serve(&["--shutdown-grace", "0"]).map(|args| args.shutdown_grace),
         Ok(Duration::ZERO)
     );
     assert_eq!(number::<u8>(1..=16)("17"), Err("a whole number from 1 to 16 is needed".into()));

@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use super::compact_json::{CompactReport, CompactRequest};
+use super::change_json::{CompactReport, CompactRequest};
 use super::stat_json::{ErrorReport, StatReport};
 
 /// Time limit of a request that only reads.
@@ -86,8 +86,7 @@ async fn exchange(socket: &Path, request: Request<Full<Bytes>>) -> Result<(Statu
     let not_http = || format!("{} does not speak HTTP", socket.display());
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.with_context(not_http)?;
-    // The task carries the bytes while the request waits; its own error shows up in the request as
-    // well.
+    // The task carries the bytes while the request waits, which gets the task's error, too.
     tokio::task::spawn(connection);
     let response = sender.send_request(request).await.with_context(not_http)?;
     let status = response.status();

@@ -2,20 +2,19 @@
 
 use std::time::{Duration, Instant};
 
+use frames::CompactOutcome;
 use zram::{Compaction, FrameCompaction, Zram};
 use zsmalloc::{Budget, CompactionOutcome};
 
-use super::compact_json::{CompactReport, CompactRequest, PartReport};
-use crate::durations::micros;
+use super::change_json::{CompactReport, CompactRequest, PartReport};
+use crate::durations::{micros, timed};
 
-/// Time to wait for a compaction by another thread. The background thread works in slices of
-/// milliseconds.
+/// Time to wait for a compaction by another thread; the background works in slices of milliseconds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 /// Delay between two attempts.
 const RETRY_DELAY: Duration = Duration::from_millis(2);
 
-/// Compacts objects into full zspages, then frames into full 2 MiB blocks, as far as requested,
-/// within `budget`.
+/// Compacts objects into full zspages, then frames into full 2 MiB blocks, as far as requested.
 pub(super) fn run(disk: &Zram, request: CompactRequest, budget: Duration) -> CompactReport {
     let before = disk.stat();
     let start = Instant::now();
@@ -25,26 +24,17 @@ pub(super) fn run(disk: &Zram, request: CompactRequest, budget: Duration) -> Com
     let frames = request.frames.then(|| timed(|| frames(disk, rest)));
     let duration = start.elapsed();
     let after = disk.stat();
-    // Summarise both parts; the worse outcome is that of the whole.
-    let object_text = objects.map(|(done, _)| object_outcome(done.outcome));
-    let frame_text = frames.map(|(done, _)| frame_outcome(done.outcome));
-    let part = |outcome: Option<OutcomeText>, time| {
-        outcome.map(|OutcomeText(_, text)| PartReport { outcome: text.into(), duration_us: time })
-    };
-    let (moved, object_time) = objects.unwrap_or_default();
-    let (frames_done, frame_time) = frames.unwrap_or_default();
+    // The worse outcome is that of the whole.
+    let object_part = objects.map(|(done, time)| (done.outcome, time));
+    let frame_part = frames.map(|(done, time)| (same_for_objects(done.outcome), time));
+    let worse = object_part.max(frame_part).map_or(CompactionOutcome::Done, |(outcome, _)| outcome);
+    let part = |(outcome, time)| PartReport { outcome: text(outcome), duration_us: micros(time) };
     CompactReport {
-        objects: part(object_text, micros(object_time)),
-        frames: part(frame_text, micros(frame_time)),
-        objects_moved: moved.objects_moved,
-        bytes_moved: moved.bytes_moved,
-        frames_freed: moved.frames_freed,
-        zspages_freed: moved.zspages_freed,
-        skipped: moved.skipped,
-        frames_moved: frames_done.frames_moved,
-        frames_busy: frames_done.frames_busy,
-        frames_scanned: frames_done.scanned,
-        outcome: object_text.max(frame_text).map_or("done", |OutcomeText(_, text)| text).to_owned(),
+        objects: object_part.map(part),
+        frames: frame_part.map(part),
+        object_work: objects.unwrap_or_default().0,
+        frame_work: frames.unwrap_or_default().0,
+        outcome: text(worse),
         duration_us: micros(duration),
         mem_used_before: before.mm.mem_used_total,
         mem_used_after: after.mm.mem_used_total,
@@ -53,11 +43,10 @@ pub(super) fn run(disk: &Zram, request: CompactRequest, budget: Duration) -> Com
     }
 }
 
-/// Compacts objects and retries while another thread compacts; returns the sum of its own attempts.
+/// Compacts objects; returns the sum of all attempts.
 fn objects(disk: &Zram, rest: impl Fn() -> Budget) -> Compaction {
-    let start = Instant::now();
     let mut sum = Compaction::default();
-    loop {
+    retry_while_busy(|| {
         let done = disk.compact(&rest());
         sum.objects_moved += done.objects_moved;
         sum.bytes_moved += done.bytes_moved;
@@ -65,61 +54,47 @@ fn objects(disk: &Zram, rest: impl Fn() -> Budget) -> Compaction {
         sum.zspages_freed += done.zspages_freed;
         sum.skipped += done.skipped;
         sum.outcome = done.outcome;
-        if done.outcome != CompactionOutcome::AlreadyRunning || start.elapsed() > BUSY_TIMEOUT {
-            return sum;
-        }
-        std::thread::sleep(RETRY_DELAY);
-    }
+        done.outcome == CompactionOutcome::AlreadyRunning
+    });
+    sum
 }
 
-/// Compacts frames and retries as [`objects`] does; an attempt that meets another compaction does
-/// nothing.
+/// Compacts frames; an attempt that meets another compaction does nothing.
 fn frames(disk: &Zram, rest: impl Fn() -> Budget) -> FrameCompaction {
-    let start = Instant::now();
-    loop {
+    let mut done = FrameCompaction::default();
+    retry_while_busy(|| {
         let budget = rest();
-        let done = disk.compact_frames(&budget);
-        if done.outcome != frames::CompactOutcome::AlreadyRunning || start.elapsed() > BUSY_TIMEOUT
-        {
-            return done;
+        done = disk.compact_frames(&budget);
+        if done.outcome == CompactOutcome::AlreadyRunning && budget.start().has_passed() {
+            done.outcome = CompactOutcome::OutOfTime;
         }
-        if budget.start().has_passed() {
-            return FrameCompaction { outcome: frames::CompactOutcome::OutOfTime, ..done };
-        }
+        done.outcome == CompactOutcome::AlreadyRunning
+    });
+    done
+}
+
+/// Repeats `attempt` until it returns false, at most for [`BUSY_TIMEOUT`].
+fn retry_while_busy(mut attempt: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while attempt() && start.elapsed() <= BUSY_TIMEOUT {
         std::thread::sleep(RETRY_DELAY);
     }
 }
 
-/// Outcome of a compaction; the worse outcome is the larger.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct OutcomeText(u8, &'static str);
-
-const DONE: OutcomeText = OutcomeText(0, "done");
-const OUT_OF_TIME: OutcomeText = OutcomeText(1, "out of time");
-const ALREADY_RUNNING: OutcomeText = OutcomeText(2, "already running");
-
-fn object_outcome(outcome: CompactionOutcome) -> OutcomeText {
+fn same_for_objects(outcome: CompactOutcome) -> CompactionOutcome {
     match outcome {
-        CompactionOutcome::Done => DONE,
-        CompactionOutcome::OutOfTime => OUT_OF_TIME,
-        CompactionOutcome::AlreadyRunning => ALREADY_RUNNING,
+        CompactOutcome::OutOfTime => CompactionOutcome::OutOfTime,
+        CompactOutcome::AlreadyRunning => CompactionOutcome::AlreadyRunning,
+        // Done: a compaction of the whole zone is never skipped or deferred.
+        _ => CompactionOutcome::Done,
     }
 }
 
-fn frame_outcome(outcome: frames::CompactOutcome) -> OutcomeText {
-    match outcome {
-        frames::CompactOutcome::Done | frames::CompactOutcome::Reached => DONE,
-        // A compaction of the whole zone is never skipped or deferred.
-        frames::CompactOutcome::Skipped
-        | frames::CompactOutcome::Deferred
-        | frames::CompactOutcome::NoSuitable => DONE,
-        frames::CompactOutcome::OutOfTime => OUT_OF_TIME,
-        frames::CompactOutcome::AlreadyRunning => ALREADY_RUNNING,
-    }
-}
-
-fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
-    let start = Instant::now();
-    let result = work();
-    (result, start.elapsed())
+fn text(outcome: CompactionOutcome) -> String {
+    let text = match outcome {
+        CompactionOutcome::Done => "done",
+        CompactionOutcome::OutOfTime => "out of time",
+        CompactionOutcome::AlreadyRunning => "already running",
+    };
+    text.to_owned()
 }

@@ -16,11 +16,10 @@ use thiserror::Error;
 use zram::Zram;
 use zsmalloc::{Background, BackgroundConfig};
 
-use super::balloon_json::{BalloonChange, BalloonReport, BalloonTarget, PressureReport};
+use super::change_json::{BalloonChange, BalloonReport, BalloonTarget, PressureReport};
 
 /// Interval at which pressure is read. The kernel updates its averages every two seconds.
 const PRESSURE_INTERVAL: Duration = Duration::from_secs(1);
-
 /// Time a call waits for balloon frames that compaction has isolated. They stay isolated for
 /// microseconds while the compacting thread runs.
 const ISOLATION_TIMEOUT: Duration = Duration::from_secs(1);
@@ -39,12 +38,11 @@ pub(crate) struct MaintenanceConfig {
 /// The maintenance of one disk. Its threads stop when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Maintenance {
-    balloon: Arc<Balloon>,
+    pub(super) balloon: Arc<Balloon>,
     source: BalloonSource,
-    /// Held while a target is set, so that mode and target always match; not held while the balloon
-    /// moves towards the target.
+    /// Held while a target is set, so that mode and target match, but not while the balloon moves.
     mode: Mutex<BalloonMode>,
-    config: MaintenanceConfig,
+    pub(super) config: MaintenanceConfig,
     _background: Option<Background>,
     _kswapd: Kswapd,
 }
@@ -64,14 +62,8 @@ pub(crate) enum BalloonRefusal {
     #[error(
         "a balloon of {asked} bytes is too large: at most {max} bytes are possible, counting memory that stored content uses"
     )]
-    ExceedsArena {
-        /// Requested size. Units: bytes.
-        asked: u64,
-        /// Largest possible size. Units: bytes.
-        max: u64,
-    },
-    /// A fixed size on a disk without a limit: the balloon has no memory to take, and gets none by
-    /// itself.
+    ExceedsArena { asked: u64, max: u64 },
+    /// On a disk without a limit a fixed size has no memory to take.
     #[error(
         "a balloon of a fixed size needs a memory limit, and this disk has none: set --mem-limit, or use \"--balloon auto\""
     )]
@@ -87,38 +79,30 @@ impl Maintenance {
     /// # Errors
     /// The balloon is refused, or a thread cannot be started.
     pub(crate) fn start(disk: &Zram, config: MaintenanceConfig) -> Result<Self> {
-        // Without a limit the store grows whatever the balloon holds, so only committed memory is
-        // worth taking.
-        let source = if disk.config().mem_limit.is_some() {
-            BalloonSource::FreeFrames
-        } else {
-            BalloonSource::CommittedFrames
-        };
+        // Without a limit the store grows all the same, so only committed memory is worth taking.
+        let has_limit = disk.config().mem_limit.is_some();
+        let source =
+            if has_limit { BalloonSource::FreeFrames } else { BalloonSource::CommittedFrames };
         // Checked before the threads start.
-        if source == BalloonSource::CommittedFrames
-            && matches!(config.balloon, BalloonTarget::Bytes(1..))
-        {
+        if !has_limit && matches!(config.balloon, BalloonTarget::Bytes(1..)) {
             return Err(BalloonRefusal::NoLimit).context("cannot set up the balloon");
         }
         let settings = BalloonConfig { source, ..BalloonConfig::default() };
         let balloon = Balloon::new(Arc::clone(disk.zone()), Arc::new(OsHost), settings)?;
-        // Start the threads.
         let background = config.background.map(|cpu_percent| {
             let settings = BackgroundConfig { cpu_percent, ..BackgroundConfig::default() };
             Background::start(disk.pool(), settings)
         });
-        let background = background.transpose().context("cannot compact in the background")?;
-        let kswapd = Kswapd::start(disk.zone()).context("cannot reclaim in the background")?;
-        let mode = Mutex::new(BalloonMode::Off);
-        let maintenance =
-            Self { balloon, source, mode, config, _background: background, _kswapd: kswapd };
+        let maintenance = Self {
+            balloon,
+            source,
+            mode: Mutex::new(BalloonMode::Off),
+            config,
+            _background: background.transpose().context("cannot compact in the background")?,
+            _kswapd: Kswapd::start(disk.zone()).context("cannot reclaim in the background")?,
+        };
         maintenance.set_balloon(config.balloon).context("cannot set up the balloon")?;
         Ok(maintenance)
-    }
-
-    /// Returns the share of a CPU for compaction in the background, in percent; 0 without it.
-    pub(super) fn background_percent(&self) -> u8 {
-        self.config.background.unwrap_or(0)
     }
 
     /// Sets the target of the balloon and moves towards it. Returns when the target is reached,
@@ -154,20 +138,15 @@ impl Maintenance {
         if matches!(*mode, BalloonMode::Auto(_)) {
             return Ok(());
         }
-        let source = PsiSource::this_process();
-        *mode = BalloonMode::Auto(Auto::start(
-            Arc::clone(&self.balloon),
-            source,
-            self.config.pressure_settings,
-            PRESSURE_INTERVAL,
-        )?);
+        let (balloon, source) = (Arc::clone(&self.balloon), PsiSource::this_process());
+        let settings = self.config.pressure_settings;
+        *mode = BalloonMode::Auto(Auto::start(balloon, source, settings, PRESSURE_INTERVAL)?);
         // Start at the current size: a call on its way to an older target stops.
         self.balloon.keep_current_size();
         Ok(())
     }
 
-    /// Sets target and mode in one step, so that both come from the same caller, and moves to the
-    /// target.
+    /// Sets target and mode in one step, so that one caller sets both, and moves to the target.
     fn set_target(&self, mode: BalloonMode, target: FrameCount) -> String {
         let mut current = self.mode.lock();
         // Stop following pressure first, so that no new target from there replaces this one.
@@ -177,8 +156,7 @@ impl Maintenance {
         let resize = self.balloon.start_resize(target);
         let before = std::mem::replace(&mut *current, mode);
         drop(current);
-        // Dropping the old mode joins its thread, which ends after its current step; the new target
-        // cuts that short.
+        // This joins the old mode's thread after its current step, which the new target cuts short.
         drop(before);
         outcome_text(resize.map_or_else(|refused| refused, |resize| run_while_isolated(&resize)))
     }
@@ -215,16 +193,6 @@ impl Maintenance {
             pressure,
         }
     }
-
-    /// Returns the balloon's counters under their names in `/proc/vmstat`. Units: frames.
-    pub(super) fn balloon_vmstat(&self) -> [(&'static str, u64); 3] {
-        let stats = self.balloon.stats();
-        [
-            ("balloon_inflate", stats.inflated_total),
-            ("balloon_deflate", stats.deflated_total),
-            ("balloon_migrate", stats.migrated_total),
-        ]
-    }
 }
 
 fn pressure(auto: &Auto) -> PressureReport {
@@ -246,9 +214,8 @@ fn run_while_isolated(resize: &Resize<'_>) -> ResizeReport {
     let start = Instant::now();
     loop {
         let change = resize.run();
-        if !matches!(change.stop, StopReason::Isolated { .. })
-            || start.elapsed() > ISOLATION_TIMEOUT
-        {
+        let is_isolated = matches!(change.stop, StopReason::Isolated { .. });
+        if !is_isolated || start.elapsed() > ISOLATION_TIMEOUT {
             return change;
         }
         std::thread::sleep(Duration::from_millis(1));

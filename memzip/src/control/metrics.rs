@@ -3,22 +3,25 @@
 //! Units are base units, and ratios are left to the user. All values come from one [`StatReport`],
 //! so the numbers of one scrape belong to the same moment.
 
+use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
+use std::time::Duration;
 
 use zram::IoStat;
 
-use super::movement::MovementStats;
 use super::stat_json::{StatReport, memory_parts, nbd_errors};
-use crate::durations::micros;
 
-/// Writes families of metrics to a page: `kind name = value, help` for one number, and
-/// `kind name{label} = samples, help` for pairs of a label's value and a number.
+/// Writes families of metrics to a page: `kind name = value, help` for one number or an `Option` of
+/// it, and `kind name{label} = samples, help` for pairs of a label's value and a number.
 macro_rules! metrics {
     ($page:ident; $($kind:ident $name:ident $({$label:ident})? = $value:expr, $help:literal;)*) => {
         $(metrics!(@ $page $kind $name $help $value $(, $label)?);)*
     };
+    (@ $page:ident seconds $name:ident $help:literal $value:expr) => {
+        $page.seconds(stringify!($name), $help, $value)
+    };
     (@ $page:ident $kind:ident $name:ident $help:literal $value:expr) => {
-        $page.$kind(stringify!($name), $help, $value)
+        $page.number(stringify!($kind), stringify!($name), $help, $value)
     };
     (@ $page:ident $kind:ident $name:ident $help:literal $value:expr, $label:ident) => {
         $page.samples(stringify!($kind), stringify!($name), $help, stringify!($label), $value)
@@ -28,32 +31,31 @@ macro_rules! metrics {
 /// Returns all metrics of one server.
 pub(super) fn text(stat: &StatReport) -> String {
     let mut page = Page::default();
-    sizes(&mut page, stat);
-    operations(&mut page, stat);
+    disk(&mut page, stat);
     clients(&mut page, &stat.nbd);
-    pool(&mut page, stat);
     movement(&mut page, stat);
-    page.text
+    page.0
 }
 
-fn sizes(page: &mut Page, stat: &StatReport) {
-    let failed = &stat.memory_failure;
+fn disk(page: &mut Page, stat: &StatReport) {
+    let (mm, limit, failed) = (&stat.mm, &stat.limit, &stat.memory_failure);
+    let IoStat { reads, writes, failed_reads, failed_writes, invalid_io, notify_free } = stat.io;
     metrics! { page;
         gauge memzip_disk_bytes = stat.disksize, "Size of the disk as clients see it.";
-        gauge memzip_orig_bytes = stat.orig_data_size,
+        gauge memzip_orig_bytes = mm.orig_data_size,
             "Stored content before compression, same-filled pages included.";
-        gauge memzip_compressed_bytes = stat.compr_data_size, "Stored content after compression.";
-        gauge memzip_memory_used_bytes = stat.mem_used_total,
+        gauge memzip_compressed_bytes = mm.compr_data_size, "Stored content after compression.";
+        gauge memzip_memory_used_bytes = mm.mem_used_total,
             "Memory of the frames that belong to zspages.";
-        gauge memzip_memory_used_max_bytes = stat.mem_used_max, "Highest memory_used so far.";
+        gauge memzip_memory_used_max_bytes = mm.mem_used_max, "Highest memory_used so far.";
         gauge memzip_memory_reserved_bytes = stat.mem_reserved,
             "Part of the limit reserved for zeros that stay allocated; no memory yet.";
-        gauge memzip_memory_limit_bytes = stat.mem_limit,
+        gauge memzip_memory_limit_bytes = mm.mem_limit,
             "Limit on memory_total and the balloon together, 0 for none.";
-        gauge memzip_nearly_full = u64::from(stat.nearly_full),
+        gauge memzip_nearly_full = u64::from(limit.nearly_full),
             "1 when more than 95 % of the limit is needed.";
-        counter memzip_nearly_full_total = stat.nearly_full_total, "Times nearly_full became 1.";
-        counter memzip_write_stalls_total = stat.writestall,
+        counter memzip_nearly_full_total = limit.nearly_full_total, "Times nearly_full became 1.";
+        counter memzip_write_stalls_total = limit.writestall,
             "Pages whose write waited for memory.";
         gauge memzip_memory_total_bytes = stat.mem_total, "Everything the store holds.";
         gauge memzip_memory_bytes{part} =
@@ -63,23 +65,11 @@ fn sizes(page: &mut Page, stat: &StatReport) {
         gauge memzip_memory_failed_frames{state} =
             [("recovered", failed.recovered.0), ("delayed", failed.delayed.0)],
             "Frames whose memory has failed, out of use or still in use.";
-    }
-    if let Some(rss) = stat.rss {
-        metrics! { page;
-            gauge memzip_resident_bytes = rss, "Resident memory of the server process.";
-        }
-    }
-    metrics! { page;
-        gauge memzip_pages{state} = [("same", stat.same_pages), ("huge", stat.huge_pages)],
+        gauge memzip_resident_bytes = stat.rss, "Resident memory of the server process.";
+        gauge memzip_pages{state} = [("same", mm.same_pages), ("huge", mm.huge_pages)],
             "Pages of 4 KiB stored in a special form.";
-        counter memzip_huge_pages_stored_total = stat.huge_pages_since,
+        counter memzip_huge_pages_stored_total = mm.huge_pages_since,
             "Incompressible pages ever stored.";
-    }
-}
-
-fn operations(page: &mut Page, stat: &StatReport) {
-    let IoStat { reads, writes, failed_reads, failed_writes, invalid_io, notify_free } = stat.io;
-    metrics! { page;
         counter memzip_operations_total{op} = [("read", reads), ("write", writes)],
             "Pages read from and written to the disk.";
         counter memzip_operation_failures_total{op} =
@@ -117,9 +107,15 @@ fn clients(page: &mut Page, nbd: &nbd::Stats) {
     }
 }
 
-fn pool(page: &mut Page, stat: &StatReport) {
+fn movement(page: &mut Page, stat: &StatReport) {
+    let StatReport { vmstat, compaction, background, balloon, hot_cache, .. } = stat;
+    // A level, which can fall, has a name that begins with `nr_`.
+    let (levels, counters): (Vec<_>, Vec<_>) = vmstat
+        .iter()
+        .map(|(name, count)| (name, *count))
+        .partition(|(name, _)| name.starts_with("nr_"));
     metrics! { page;
-        counter memzip_compaction_freed_frames_total = stat.pages_compacted,
+        counter memzip_compaction_freed_frames_total = stat.mm.pages_compacted,
             "Frames freed by compaction.";
         gauge memzip_pool_objects{class} =
             stat.classes.iter().map(|class| (class.size, class.obj_used)),
@@ -128,14 +124,6 @@ fn pool(page: &mut Page, stat: &StatReport) {
             "Free blocks of 4 KiB << order in the arena.";
         gauge memzip_pageblocks{type} = pageblocks(&stat.pagetypeinfo),
             "Blocks of 2 MiB of the arena by migrate type.";
-    }
-}
-
-fn movement(page: &mut Page, stat: &StatReport) {
-    let MovementStats { vmstat, compaction, background, balloon, hot_cache, .. } = &stat.movement;
-    let (levels, counters): (Vec<_>, Vec<_>) =
-        vmstat.iter().map(|(name, count)| (name, *count)).partition(|(name, _)| is_level(name));
-    metrics! { page;
         counter memzip_vmstat_total{name} = counters,
             "Counters of migration and frame compaction, by their names in /proc/vmstat.";
         gauge memzip_vmstat{name} = levels,
@@ -150,7 +138,7 @@ fn movement(page: &mut Page, stat: &StatReport) {
             "Zspages freed by object compaction.";
         counter memzip_compaction_skipped_total = compaction.skipped,
             "Zspages passed over by object compaction.";
-        seconds memzip_compaction_seconds_total = micros(compaction.time),
+        seconds memzip_compaction_seconds_total = compaction.time,
             "Time spent in object compaction.";
         gauge memzip_balloon_target_bytes = balloon.target, "Target size of the balloon.";
         gauge memzip_balloon_bytes = balloon.actual, "Size of the balloon.";
@@ -158,14 +146,9 @@ fn movement(page: &mut Page, stat: &StatReport) {
             "Memory the arena holds, without the balloon's.";
         counter memzip_balloon_oom_deflated_bytes_total = balloon.oom_deflated_total,
             "Memory that a full store took back from the balloon.";
-    }
-    if let Some(pressure) = &balloon.pressure {
-        metrics! { page;
-            counter memzip_balloon_pressure_failures_total = pressure.failures,
-                "Times memory pressure could not be read; the balloon keeps its size meanwhile.";
-        }
-    }
-    metrics! { page;
+        counter memzip_balloon_pressure_failures_total =
+            balloon.pressure.as_ref().map(|pressure| pressure.failures),
+            "Times memory pressure could not be read; the balloon keeps its size meanwhile.";
         counter memzip_balloon_refusals_total = balloon.host_refusals,
             "Times the system refused the offered memory.";
         gauge memzip_hot_cache_limit_bytes = hot_cache.hot_limit,
@@ -178,20 +161,14 @@ fn movement(page: &mut Page, stat: &StatReport) {
             "Pages admitted to the cache.";
         counter memzip_hot_cache_evictions_total = hot_cache.evictions,
             "Pages compressed to make room in the cache.";
-        seconds memzip_background_cpu_seconds_total = background.cpu_us,
+        seconds memzip_background_cpu_seconds_total = background.stats.cpu,
             "CPU time of compaction in the background.";
-        gauge memzip_background_freeable_frames = background.frames_freeable,
+        gauge memzip_background_freeable_frames = background.stats.frames_freeable,
             "Frames object compaction could free at the last poll of the background thread.";
     }
 }
 
-/// Returns whether a value of vmstat is a level, which can fall: the names that begin with `nr_`.
-fn is_level(name: &str) -> bool {
-    name.starts_with("nr_")
-}
-
-/// Returns pageblocks by type: the last two lines of a pagetypeinfo text are a head and its
-/// numbers.
+/// Returns pageblocks by type: the last two lines of a pagetypeinfo text, a head and its numbers.
 fn pageblocks(pagetypeinfo: &str) -> Vec<(&str, u64)> {
     let mut lines = pagetypeinfo.lines().rev();
     let (Some(numbers), Some(head)) = (lines.next(), lines.next()) else { return Vec::new() };
@@ -201,45 +178,33 @@ fn pageblocks(pagetypeinfo: &str) -> Vec<(&str, u64)> {
     names.zip(numbers.map_while(|word| word.parse().ok())).collect()
 }
 
-/// Returns free blocks by order: the sums over the lines of a buddyinfo text, where the counts
-/// follow the name of the zone.
-fn free_blocks(buddyinfo: &str) -> Vec<(usize, u64)> {
-    let mut sums: Vec<(usize, u64)> = Vec::new();
-    for line in buddyinfo.lines() {
-        let Some((_, zone)) = line.split_once("zone") else { continue };
-        for (order, count) in
-            zone.split_whitespace().skip(1).map_while(|word| word.parse::<u64>().ok()).enumerate()
-        {
-            match sums.get_mut(order) {
-                Some((_, sum)) => *sum += count,
-                None => sums.push((order, count)),
-            }
-        }
+/// Returns free blocks by order: sums over the lines of a buddyinfo text, after the zone's name.
+fn free_blocks(buddyinfo: &str) -> BTreeMap<usize, u64> {
+    let mut sums = BTreeMap::<usize, u64>::new();
+    for (_, zone) in buddyinfo.lines().filter_map(|line| line.split_once("zone")) {
+        let counts = zone.split_whitespace().skip(1).map_while(|word| word.parse::<u64>().ok());
+        counts.enumerate().for_each(|(order, count)| *sums.entry(order).or_default() += count);
     }
     sums
 }
 
 /// A page of metrics being written.
 #[derive(Debug, Default)]
-struct Page {
-    text: String,
-}
+struct Page(String);
 
 impl Page {
-    fn gauge(&mut self, name: &str, help: &str, number: u64) {
-        self.family("gauge", name, help);
-        self.line(format_args!("{name} {number}"));
-    }
-
-    fn counter(&mut self, name: &str, help: &str, number: u64) {
-        self.family("counter", name, help);
-        self.line(format_args!("{name} {number}"));
+    /// Writes a family of one number, if there is one.
+    fn number(&mut self, kind: &str, name: &str, help: &str, number: impl Into<Option<u64>>) {
+        if let Some(number) = number.into() {
+            self.family(kind, name, help);
+            self.line(format_args!("{name} {number}"));
+        }
     }
 
     /// Writes a time as a counter of seconds.
-    fn seconds(&mut self, name: &str, help: &str, micros: u64) {
+    fn seconds(&mut self, name: &str, help: &str, time: Duration) {
         self.family("counter", name, help);
-        self.line(format_args!("{name} {}.{:06}", micros / 1_000_000, micros % 1_000_000));
+        self.line(format_args!("{name} {}.{:06}", time.as_secs(), time.subsec_micros()));
     }
 
     /// Writes a family with a label. Its values come from this program and need no escaping.
@@ -264,7 +229,7 @@ impl Page {
 
     fn line(&mut self, line: std::fmt::Arguments<'_>) {
         // Writing to a String cannot fail.
-        let _ = writeln!(self.text, "{line}");
+        let _ = writeln!(self.0, "{line}");
     }
 }
 
@@ -273,7 +238,6 @@ mod tests {
     use super::*;
     use crate::control::stat_json::ClassRow;
     use frames::{FrameCount, MemoryFailureStats};
-    use std::time::Duration;
     use zram::MemoryBreakdown;
     use zsmalloc::CompactionTotals;
 
@@ -292,13 +256,10 @@ mod tests {
             pagetypeinfo:
                 "Number of blocks type     Unmovable      Movable \nNode 0, zone   memzip            1           70 \n"
                     .into(),
-            movement: MovementStats {
-                vmstat: [("pgmigrate_success".to_owned(), 77), ("nr_isolated".to_owned(), 8)].into(),
-                compaction: CompactionTotals {
-                    time: Duration::from_micros(1_000_050),
-                    ..CompactionTotals::default()
-                },
-                ..MovementStats::default()
+            vmstat: [("pgmigrate_success".to_owned(), 77), ("nr_isolated".to_owned(), 8)].into(),
+            compaction: CompactionTotals {
+                time: Duration::from_micros(1_000_050),
+                ..CompactionTotals::default()
             },
             ..StatReport::default()
         };

@@ -1,22 +1,22 @@
 //! The state behind the control plane: one disk and the server in front of it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use block::{BlockDevice, Bytes};
-use zram::Zram;
-use zsmalloc::ClassStats;
+use zram::{Movability, Zram};
+use zsmalloc::{BackgroundState, ClassStats};
 
-use super::compact_json::{CompactReport, CompactRequest};
-use super::limit_json::{LimitRefusal, LimitReport};
+use super::change_json::{CompactReport, CompactRequest, LimitRefusal, LimitReport};
+use super::compaction;
 use super::maintenance::Maintenance;
-use super::stat_json::{ClassRow, StatReport};
-use super::{compaction, movement};
+use super::stat_json::{BackgroundReport, ClassRow, StatReport};
 
 /// A served disk and its server.
 pub(crate) struct ServerState {
     disk: Arc<Zram>,
-    maintenance: Maintenance,
+    pub(super) maintenance: Maintenance,
     server: nbd::Handle,
     uri: String,
 }
@@ -29,47 +29,39 @@ impl ServerState {
 
     /// Returns the current statistics.
     pub(crate) fn stat(&self) -> StatReport {
-        let stat = self.disk.stat();
-        let mm = &stat.mm;
+        let disk = &self.disk;
+        let stat = disk.stat();
+        let movability = if disk.config().movability == Movability::On { "on" } else { "off" };
+        let used = stat.classes.iter().filter(|class| class.frames_used > 0);
         StatReport {
             uri: self.uri.clone(),
-            disksize: self.disk.size().0,
-            comp_algorithm: self.disk.config().algorithm.to_string(),
-            read_only: self.disk.is_read_only(),
-            orig_data_size: mm.orig_data_size,
-            compr_data_size: mm.compr_data_size,
-            mem_used_total: mm.mem_used_total,
+            disksize: disk.size().0,
+            comp_algorithm: disk.config().algorithm.to_string(),
+            read_only: disk.is_read_only(),
+            mm: stat.mm,
             mem_total: stat.memory.mem_total,
-            mem_limit: mm.mem_limit,
             mem_reserved: stat.reserved,
-            nearly_full: stat.limit.nearly_full,
-            nearly_full_total: stat.limit.nearly_full_total,
-            writestall: stat.limit.writestall,
-            mem_used_max: mm.mem_used_max,
-            same_pages: mm.same_pages,
-            huge_pages: mm.huge_pages,
-            huge_pages_since: mm.huge_pages_since,
-            pages_compacted: mm.pages_compacted,
+            limit: stat.limit,
             rss: sys::rss::resident_bytes(),
             memory: stat.memory,
-            memory_failure: self.disk.zone().memory_failure_stats(),
+            memory_failure: disk.zone().memory_failure_stats(),
             io: stat.io,
             nbd: self.server.stats(),
-            classes: stat
-                .classes
-                .iter()
-                .filter(|class| class.frames_used > 0)
-                .map(class_row)
-                .collect(),
-            pagetypeinfo: self.disk.zone().pagetypeinfo().to_string(),
-            movement: movement::report(&self.disk, &stat, &self.maintenance),
+            classes: used.map(class_row).collect(),
+            pagetypeinfo: disk.zone().pagetypeinfo().to_string(),
             buddyinfo: stat.buddyinfo,
+            movability: movability.to_owned(),
+            vmstat: vmstat(disk, &self.maintenance),
+            compaction: stat.compaction,
+            background: BackgroundReport {
+                state: state_text(stat.background.state).to_owned(),
+                cpu_percent: self.maintenance.config.background.unwrap_or(0),
+                kept_max: disk.zone().kept().bytes(),
+                stats: stat.background,
+            },
+            balloon: self.maintenance.balloon_report(),
+            hot_cache: stat.hot,
         }
-    }
-
-    /// Returns the maintenance of the disk.
-    pub(crate) fn maintenance(&self) -> &Maintenance {
-        &self.maintenance
     }
 
     /// Sets the memory limit; 0 removes it. Below what the disk holds, writes that need memory are
@@ -100,8 +92,7 @@ impl ServerState {
         Ok(self.disk.stat().into())
     }
 
-    /// Compacts objects into full zspages, then frames into full 2 MiB blocks, as far as requested,
-    /// within `budget`.
+    /// Compacts objects and frames, as far as requested, within `budget`.
     pub(crate) fn compact(&self, request: CompactRequest, budget: Duration) -> CompactReport {
         compaction::run(&self.disk, request, budget)
     }
@@ -117,5 +108,26 @@ fn class_row(stats: &ClassStats) -> ClassRow {
         pages_used: stats.frames_used,
         pages_per_zspage: stats.class.frames.into(),
         freeable: stats.frames_freeable,
+    }
+}
+
+/// Returns the counters of the zone and of the balloon by their names in `/proc/vmstat`.
+fn vmstat(disk: &Zram, maintenance: &Maintenance) -> BTreeMap<String, u64> {
+    let zone = serde_json::to_value(disk.zone().vmstat()).and_then(serde_json::from_value);
+    // Every field of `VmStat` is a number.
+    let mut counts: BTreeMap<String, u64> = zone.unwrap_or_default();
+    let balloon = maintenance.balloon.stats();
+    counts.insert("balloon_inflate".to_owned(), balloon.inflated_total);
+    counts.insert("balloon_deflate".to_owned(), balloon.deflated_total);
+    counts.insert("balloon_migrate".to_owned(), balloon.migrated_total);
+    counts
+}
+
+fn state_text(state: BackgroundState) -> &'static str {
+    match state {
+        BackgroundState::Off => "off",
+        BackgroundState::Watching => "watching",
+        BackgroundState::Working => "working",
+        BackgroundState::BackingOff => "backing off",
     }
 }

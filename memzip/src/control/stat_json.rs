@@ -5,11 +5,14 @@
 //! `memzip stat` parses these types. Fields may be added; none may be renamed. A part that a
 //! library counts is that library's type.
 
+use std::collections::BTreeMap;
+
 use frames::MemoryFailureStats;
 use serde::{Deserialize, Serialize};
-use zram::{IoStat, MemoryBreakdown};
+use zram::{HotStat, IoStat, LimitStat, MemoryBreakdown, MmStat};
+use zsmalloc::{BackgroundStats, CompactionTotals};
 
-use super::movement::MovementStats;
+use super::change_json::BalloonReport;
 
 /// Statistics of one server at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,39 +25,18 @@ pub(crate) struct StatReport {
     pub(crate) comp_algorithm: String,
     /// Whether writes are refused.
     pub(crate) read_only: bool,
-    /// Stored content before compression, same-filled pages included.
-    pub(crate) orig_data_size: u64,
-    /// Stored content after compression; most same-filled pages count as nothing.
-    pub(crate) compr_data_size: u64,
-    /// Memory of the frames that belong to zspages.
-    pub(crate) mem_used_total: u64,
+    /// The kernel's `mm_stat`.
+    #[serde(flatten)]
+    pub(crate) mm: MmStat,
     /// Everything the store holds, book-keeping and free committed frames included: the sum of
-    /// `memory`.
+    /// `memory`. `mem_limit` is the limit on this and the balloon together.
     pub(crate) mem_total: u64,
-    /// Limit on the sum of `mem_total` and the balloon, so also on `mem_used_total`; 0 for none.
-    pub(crate) mem_limit: u64,
     /// Part of the limit reserved for zeros that a client wants allocated. It is no memory yet.
     #[serde(default)]
     pub(crate) mem_reserved: u64,
-    /// Whether the limit is nearly reached: set above 95 %, cleared below 90 %.
-    #[serde(default)]
-    pub(crate) nearly_full: bool,
-    /// Times `nearly_full` was set.
-    #[serde(default)]
-    pub(crate) nearly_full_total: u64,
-    /// Pages whose write found no memory at first and waited until other threads freed some.
-    #[serde(default)]
-    pub(crate) writestall: u64,
-    /// Highest `mem_used_total` so far.
-    pub(crate) mem_used_max: u64,
-    /// Pages of one repeated word; they use no pool memory.
-    pub(crate) same_pages: u64,
-    /// Pages that did not compress and are stored whole.
-    pub(crate) huge_pages: u64,
-    /// Number of such pages ever stored.
-    pub(crate) huge_pages_since: u64,
-    /// Frames freed by compaction.
-    pub(crate) pages_compacted: u64,
+    /// What happens near the limit.
+    #[serde(flatten)]
+    pub(crate) limit: LimitStat,
     /// Resident memory of the whole server process, as the OS counts it; null if unknown.
     pub(crate) rss: Option<u64>,
     /// The parts of `mem_total`. They add up to it exactly.
@@ -72,13 +54,37 @@ pub(crate) struct StatReport {
     pub(crate) buddyinfo: String,
     /// Free blocks by migrate type, in the format of `/proc/pagetypeinfo`.
     pub(crate) pagetypeinfo: String,
-    /// Statistics of everything that moves memory.
-    #[serde(flatten)]
-    pub(crate) movement: MovementStats,
+    /// `on`, or `off` when frames cannot move (`--movability off`).
+    pub(crate) movability: String,
+    /// Counters of migration and frame compaction under their names in `/proc/vmstat`.
+    /// `nr_isolated` is a level, the others never fall.
+    pub(crate) vmstat: BTreeMap<String, u64>,
+    /// All object compactions so far, on demand and in the background.
+    pub(crate) compaction: CompactionTotals,
+    /// Compaction in the background.
+    pub(crate) background: BackgroundReport,
+    /// The balloon in the arena.
+    pub(crate) balloon: BalloonReport,
+    /// Pages kept uncompressed.
+    pub(crate) hot_cache: HotStat,
 }
 
-/// Returns every part of `mem_total` with its JSON name and a hint for people, the most important
-/// first.
+/// Compaction in the background.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BackgroundReport {
+    /// `off`, `watching`, `working`, or `backing off` after work without success.
+    pub(crate) state: String,
+    /// Limit in percent of one CPU; 0 when it is off.
+    pub(crate) cpu_percent: u8,
+    /// Memory that wholly free 2 MiB blocks keep for the next writes, at most. Units: bytes.
+    #[serde(default)]
+    pub(crate) kept_max: u64,
+    /// What it did; `compaction` includes these objects and frames.
+    #[serde(flatten)]
+    pub(crate) stats: BackgroundStats,
+}
+
+/// Returns the parts of `mem_total`, the most important first, with JSON names and explanations.
 pub(crate) fn memory_parts(memory: &MemoryBreakdown) -> [(&'static str, u64, &'static str); 11] {
     [
         ("live", memory.live, "stored bytes"),

@@ -17,8 +17,7 @@ use nbd::{Listen, Server, ServerConfig};
 use tempfile::TempDir;
 use zram::{Zram, ZramConfig};
 
-use super::balloon_json::BalloonChange;
-use super::compact_json::{CompactReport, CompactRequest};
+use super::change_json::{BalloonChange, CompactReport, CompactRequest};
 use super::stat_json::{StatReport, memory_parts};
 use super::*;
 
@@ -130,10 +129,10 @@ fn stat_over_the_socket_equals_stat_in_the_process() {
     let json = |stat| serde_json::to_value(stat).expect("JSON");
     assert_eq!(json(&received), json(&known));
     assert_eq!(sum(&received), received.mem_total);
-    assert_eq!(received.orig_data_size, PAGES / 2 * 4096);
+    assert_eq!(received.mm.orig_data_size, PAGES / 2 * 4096);
     assert!(!received.classes.is_empty() && received.buddyinfo.starts_with("Node"));
     let in_classes: u64 = received.classes.iter().map(|class| class.pages_used * 4096).sum();
-    assert_eq!(in_classes, received.mem_used_total);
+    assert_eq!(in_classes, received.mm.mem_used_total);
 }
 
 #[test]
@@ -141,11 +140,17 @@ fn compact_frees_frames_and_reports_how_many() {
     let fixture = Fixture::start(CLIENT_LIMITS);
     fixture.fill_and_thin();
     let report = client::compact(&fixture.socket(), CompactRequest::default()).expect("it answers");
-    assert!(report.objects_moved > 0 && report.frames_freed > 0, "{report:?}");
-    assert_eq!(report.mem_used_before - report.mem_used_after, report.frames_freed * 4096);
+    assert!(
+        report.object_work.objects_moved > 0 && report.object_work.frames_freed > 0,
+        "{report:?}"
+    );
+    assert_eq!(
+        report.mem_used_before - report.mem_used_after,
+        report.object_work.frames_freed * 4096
+    );
     assert_eq!(report.outcome, "done");
     assert!(report.mem_total_after <= report.mem_total_before, "{report:?}");
-    assert_eq!(fixture.state.stat().pages_compacted, report.frames_freed);
+    assert_eq!(fixture.state.stat().mm.pages_compacted, report.object_work.frames_freed);
 }
 
 #[test]
@@ -155,7 +160,7 @@ fn compaction_stays_within_its_budget() {
     let (status, body) = fixture.post("{\"budget_ms\": 0}");
     assert_eq!(status, 200, "{body}");
     let report: CompactReport = serde_json::from_str(&body).expect("JSON");
-    assert_eq!((report.objects_moved, report.outcome.as_str()), (0, "out of time"));
+    assert_eq!((report.object_work.objects_moved, report.outcome.as_str()), (0, "out of time"));
     let (status, body) = fixture.post("");
     assert_eq!(status, 200, "{body}");
     assert!(body.contains("\"outcome\":\"done\""), "{body}");
@@ -173,24 +178,24 @@ fn only_the_requested_kinds_are_compacted() {
         (report, fixture.state.stat())
     };
     let (objects, stat) = ask("{\"frames\": false}");
-    assert!(objects.objects_moved > 0 && objects.frames_moved == 0, "{objects:?}");
-    assert!(objects.objects.is_some_and(|part| part.outcome == "done") && objects.frames.is_none());
-    assert_eq!(
-        (stat.movement.compaction.runs, stat.movement.vmstat["compact_migrate_scanned"]),
-        (1, 0)
+    assert!(
+        objects.object_work.objects_moved > 0 && objects.frame_work.frames_moved == 0,
+        "{objects:?}"
     );
+    assert!(objects.objects.is_some_and(|part| part.outcome == "done") && objects.frames.is_none());
+    assert_eq!((stat.compaction.runs, stat.vmstat["compact_migrate_scanned"]), (1, 0));
 
     let (frames, stat) = ask("{\"objects\": false}");
-    assert!(frames.objects_moved == 0 && frames.frames_scanned > 0, "{frames:?}");
+    assert!(frames.object_work.objects_moved == 0 && frames.frame_work.scanned > 0, "{frames:?}");
     assert!(frames.objects.is_none() && frames.frames.is_some_and(|part| part.outcome == "done"));
-    assert_eq!(stat.movement.compaction.runs, 0);
-    assert_eq!(stat.movement.vmstat["compact_migrate_scanned"], frames.frames_scanned);
-    assert_eq!(stat.movement.vmstat["pgmigrate_success"], frames.frames_moved);
+    assert_eq!(stat.compaction.runs, 0);
+    assert_eq!(stat.vmstat["compact_migrate_scanned"], frames.frame_work.scanned);
+    assert_eq!(stat.vmstat["pgmigrate_success"], frames.frame_work.frames_moved);
 
     let (both, stat) = ask("{\"objects\": true, \"frames\": true, \"budget_ms\": 200000}");
-    assert!(both.objects_moved > 0 && both.frames_scanned > 0, "{both:?}");
-    assert_eq!(stat.movement.compaction.objects_moved, both.objects_moved);
-    assert_eq!((stat.movement.vmstat["nr_isolated"], &*stat.movement.movability), (0, "on"));
+    assert!(both.object_work.objects_moved > 0 && both.frame_work.scanned > 0, "{both:?}");
+    assert_eq!(stat.compaction.objects_moved, both.object_work.objects_moved);
+    assert_eq!((stat.vmstat["nr_isolated"], &*stat.movability), (0, "on"));
     assert!(stat.pagetypeinfo.starts_with("Page block order: 9\n"), "{}", stat.pagetypeinfo);
 }
 
@@ -350,13 +355,13 @@ fn background_compaction_reports_its_state() {
     let fixture = Fixture { disk, state, _plane: plane, folder };
     fixture.fill_and_thin();
     let start = Instant::now();
-    while fixture.state.stat().movement.background.looks < 3
+    while fixture.state.stat().background.stats.polls < 3
         && start.elapsed() < Duration::from_secs(60)
     {
         std::thread::sleep(Duration::from_millis(5));
     }
-    let background = fixture.state.stat().movement.background;
-    assert!(background.looks >= 3 && background.cpu_percent == 50, "{background:?}");
+    let background = fixture.state.stat().background;
+    assert!(background.stats.polls >= 3 && background.cpu_percent == 50, "{background:?}");
     assert_ne!(background.state, "off");
 }
 

@@ -21,36 +21,35 @@ const HANDSHAKE_FLAGS: u16 = 0b11;
 const OPT_GO: u32 = 7;
 const REP_ACK: u32 = 1;
 const REP_INFO: u32 = 3;
-const INFO_EXPORT: u16 = 0;
-const CMD_READ: u16 = 0;
-const CMD_WRITE: u16 = 1;
-const CMD_DISCONNECT: u16 = 2;
-const CMD_TRIM: u16 = 4;
+const INFO_EXPORT: [u8; 2] = [0, 0];
 const FLAG_SEND_TRIM: u16 = 1 << 5;
 
 /// Maximum number of requests in flight on one connection.
 const MAX_IN_FLIGHT: usize = 32;
-/// Longest request this client sends. A window of writes this long stays below what a server must
-/// accept. Units: bytes.
+/// Longest request. A window of such writes is less than a server must accept. Units: bytes.
 pub(crate) const MAX_REQUEST: usize = 128 << 10;
 /// Size at which collected requests are sent. Units: bytes.
 const MAX_BATCH_LEN: usize = 256 << 10;
 
-/// Command of a request.
+/// Command of a request, with its number on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum RequestKind {
-    Read,
-    Write,
-    Trim,
+enum Command {
+    Read = 0,
+    Write = 1,
+    Disconnect = 2,
+    Trim = 4,
 }
 
 /// A request that waits for its reply.
 #[derive(Clone, Copy, Debug)]
 struct Pending {
-    kind: RequestKind,
+    command: Command,
     offset: u64,
     len: usize,
 }
+
+/// Called with the offset and the bytes of each read, in the order of the replies.
+type Arrived<'a> = &'a mut dyn FnMut(u64, &[u8]);
 
 /// One connection to an export.
 #[derive(Debug)]
@@ -60,7 +59,8 @@ pub(crate) struct Connection {
     batch: Vec<u8>,
     pending: [Option<Pending>; MAX_IN_FLIGHT],
     data: Vec<u8>,
-    size: u64,
+    /// Size of the export. Units: bytes.
+    pub(crate) size: u64,
 }
 
 impl Connection {
@@ -82,11 +82,6 @@ impl Connection {
         };
         connection.size = connection.handshake().context("the NBD handshake failed")?;
         Ok(connection)
-    }
-
-    /// Returns the size of the export. Units: bytes.
-    pub(crate) fn size(&self) -> u64 {
-        self.size
     }
 
     fn handshake(&mut self) -> Result<u64> {
@@ -122,13 +117,9 @@ impl Connection {
             // The server may send several information replies before the acknowledgement.
             match (kind, &data[..]) {
                 (REP_ACK, _) => break,
-                (REP_INFO, [t0, t1, s @ .., f0, f1])
-                    if u16::from_be_bytes([*t0, *t1]) == INFO_EXPORT =>
-                {
-                    let size = u64::from_be_bytes(
-                        s.try_into().context("the export information has a wrong length")?,
-                    );
-                    export = Some((size, u16::from_be_bytes([*f0, *f1])));
+                (REP_INFO, [t0, t1, size @ .., f0, f1]) if [*t0, *t1] == INFO_EXPORT => {
+                    let size = size.try_into().context("the export information has a wrong length");
+                    export = Some((u64::from_be_bytes(size?), u16::from_be_bytes([*f0, *f1])));
                 }
                 (REP_INFO, _) => {}
                 (error, text) => bail!(
@@ -145,7 +136,7 @@ impl Connection {
     /// Queues a write; may receive replies of earlier requests.
     pub(crate) fn write(&mut self, offset: u64, data: &[u8]) -> Result<()> {
         self.submit(
-            Pending { kind: RequestKind::Write, offset, len: data.len() },
+            Pending { command: Command::Write, offset, len: data.len() },
             data,
             &mut |_, _| {},
         )
@@ -153,22 +144,16 @@ impl Connection {
 
     /// Queues a trim; may receive replies of earlier requests.
     pub(crate) fn trim(&mut self, offset: u64, len: usize) -> Result<()> {
-        self.submit(Pending { kind: RequestKind::Trim, offset, len }, &[], &mut |_, _| {})
+        self.submit(Pending { command: Command::Trim, offset, len }, &[], &mut |_, _| {})
     }
 
-    /// Queues a read. `arrived` is called with the offset and the bytes of this and earlier reads,
-    /// in the order of the replies.
-    pub(crate) fn read(
-        &mut self,
-        offset: u64,
-        len: usize,
-        arrived: &mut dyn FnMut(u64, &[u8]),
-    ) -> Result<()> {
-        self.submit(Pending { kind: RequestKind::Read, offset, len }, &[], arrived)
+    /// Queues a read. `arrived` is called with this and earlier reads.
+    pub(crate) fn read(&mut self, offset: u64, len: usize, arrived: Arrived<'_>) -> Result<()> {
+        self.submit(Pending { command: Command::Read, offset, len }, &[], arrived)
     }
 
     /// Waits until every queued request is answered.
-    pub(crate) fn drain(&mut self, arrived: &mut dyn FnMut(u64, &[u8])) -> Result<()> {
+    pub(crate) fn drain(&mut self, arrived: Arrived<'_>) -> Result<()> {
         while self.pending.iter().any(Option::is_some) {
             self.receive(arrived)?;
         }
@@ -178,21 +163,13 @@ impl Connection {
     /// Waits for all replies and sends NBD_CMD_DISC.
     pub(crate) fn close(mut self) -> Result<()> {
         self.drain(&mut |_, _| {})?;
-        self.request(CMD_DISCONNECT, 0, 0, 0);
+        self.request(Command::Disconnect, 0, 0, 0);
         self.send()
     }
 
-    fn submit(
-        &mut self,
-        pending: Pending,
-        payload: &[u8],
-        arrived: &mut dyn FnMut(u64, &[u8]),
-    ) -> Result<()> {
-        ensure!(
-            pending.len <= MAX_REQUEST,
-            "a request of {} bytes is longer than {MAX_REQUEST}",
-            pending.len
-        );
+    fn submit(&mut self, pending: Pending, payload: &[u8], arrived: Arrived<'_>) -> Result<()> {
+        let len = pending.len;
+        ensure!(len <= MAX_REQUEST, "a request of {len} bytes is longer than {MAX_REQUEST}");
         // Wait for a free slot of the window; its index is the cookie.
         let slot = loop {
             match self.pending.iter().position(Option::is_none) {
@@ -200,23 +177,18 @@ impl Connection {
                 None => self.receive(arrived)?,
             }
         };
-        let command = match pending.kind {
-            RequestKind::Read => CMD_READ,
-            RequestKind::Write => CMD_WRITE,
-            RequestKind::Trim => CMD_TRIM,
-        };
-        let len = u32::try_from(pending.len).context("checked above")?;
-        self.request(command, slot as u64, pending.offset, len);
+        // The length is at most `MAX_REQUEST`.
+        self.request(pending.command, slot as u64, pending.offset, len as u32);
         self.batch.extend_from_slice(payload);
         self.pending[slot] = Some(pending);
         // Send only large batches: `receive` sends the rest before it waits.
         if self.batch.len() >= MAX_BATCH_LEN { self.send() } else { Ok(()) }
     }
 
-    fn request(&mut self, command: u16, cookie: u64, offset: u64, len: u32) {
+    fn request(&mut self, command: Command, cookie: u64, offset: u64, len: u32) {
         self.batch.extend(REQUEST_MAGIC.to_be_bytes());
         self.batch.extend(0u16.to_be_bytes());
-        self.batch.extend(command.to_be_bytes());
+        self.batch.extend((command as u16).to_be_bytes());
         self.batch.extend(cookie.to_be_bytes());
         self.batch.extend(offset.to_be_bytes());
         self.batch.extend(len.to_be_bytes());
@@ -229,7 +201,7 @@ impl Connection {
     }
 
     /// Receives one reply.
-    fn receive(&mut self, arrived: &mut dyn FnMut(u64, &[u8])) -> Result<()> {
+    fn receive(&mut self, arrived: Arrived<'_>) -> Result<()> {
         self.send()?;
         ensure!(self.u32()? == SIMPLE_REPLY_MAGIC, "a reply is malformed");
         let (error, cookie) = (self.u32()?, self.u64()?);
@@ -240,10 +212,10 @@ impl Connection {
         if error != 0 {
             let cause = std::io::Error::from_raw_os_error(i32::try_from(error).unwrap_or(i32::MAX));
             return Err(cause).with_context(|| {
-                format!("{:?} of {} bytes at {}", request.kind, request.len, request.offset)
+                format!("{:?} of {} bytes at {}", request.command, request.len, request.offset)
             });
         }
-        if request.kind == RequestKind::Read {
+        if request.command == Command::Read {
             let data = &mut self.data[..request.len];
             self.replies.read_exact(data).context("the server closed the connection")?;
             arrived(request.offset, data);

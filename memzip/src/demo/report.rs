@@ -1,12 +1,71 @@
-//! The report of the demo.
+//! The steps of the demo, each with a progress bar and its duration, and the report about them.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::steps::{DemoStep, DemoSteps, Traffic};
+use anyhow::Result;
+use indicatif::{ProgressBar, ProgressStyle};
+
 use crate::columns::{Align, Columns};
 use crate::control::stat_json::StatReport;
 use crate::sizes::human;
+
+/// Traffic of a step on the socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Traffic {
+    /// Content of this many bytes.
+    Content(u64),
+    /// Requests for this many bytes without content, so a speed would be meaningless.
+    Requests(u64),
+    /// No traffic.
+    None,
+}
+
+/// A finished step.
+#[derive(Clone, Debug)]
+pub(super) struct DemoStep {
+    pub(super) name: &'static str,
+    pub(super) traffic: Traffic,
+    pub(super) time: Duration,
+    pub(super) note: String,
+}
+
+/// The finished steps, in order.
+#[derive(Clone, Debug, Default)]
+pub(super) struct DemoSteps(pub(super) Vec<DemoStep>);
+
+impl DemoSteps {
+    /// Runs one step and records it with a note made from its result.
+    pub(super) fn run<T>(
+        &mut self,
+        name: &'static str,
+        traffic: Traffic,
+        action: impl FnOnce(&ProgressBar) -> Result<T>,
+        note: impl FnOnce(&T) -> String,
+    ) -> Result<T> {
+        let bar = bar(name, traffic);
+        let start = Instant::now();
+        let result = action(&bar);
+        let time = start.elapsed();
+        bar.finish_and_clear();
+        let outcome = result?;
+        self.0.push(DemoStep { name, traffic, time, note: note(&outcome) });
+        Ok(outcome)
+    }
+}
+
+/// Returns a progress bar, which draws only on a terminal.
+fn bar(name: &'static str, traffic: Traffic) -> ProgressBar {
+    let bar = match traffic {
+        Traffic::Content(bytes) | Traffic::Requests(bytes) => ProgressBar::new(bytes),
+        Traffic::None => ProgressBar::hidden(),
+    };
+    let style =
+        ProgressStyle::with_template("  {msg:<24} [{bar:32}] {binary_bytes}/{binary_total_bytes}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
+    bar.set_message(name);
+    bar
+}
 
 /// Statistics at one moment.
 #[derive(Clone, Debug)]
@@ -23,18 +82,11 @@ pub(crate) struct Report {
     /// The disk, in one line.
     pub(super) disk: String,
     pub(super) steps: DemoSteps,
-    pub(super) start: Snapshot,
-    pub(super) loaded: Snapshot,
-    pub(super) deleted: Snapshot,
-    pub(super) compacted: Snapshot,
-    pub(super) emptied: Snapshot,
+    /// At the start, loaded, half deleted, compacted, emptied.
+    pub(super) snapshots: [Snapshot; 5],
 }
 
 impl Report {
-    fn snapshots(&self) -> [&Snapshot; 5] {
-        [&self.start, &self.loaded, &self.deleted, &self.compacted, &self.emptied]
-    }
-
     fn steps(&self) -> Columns {
         let mut table =
             Columns::new(&[Align::Left, Align::Right, Align::Right, Align::Left]).indented(2);
@@ -48,19 +100,17 @@ impl Report {
     fn memory(&self) -> Columns {
         use Align::{Left, Right};
         let mut table = Columns::new(&[Left, Right, Right, Right, Right, Right]).indented(2);
-        table.row([""].into_iter().chain(self.snapshots().map(|snapshot| snapshot.name)));
+        table.row([""].into_iter().chain(self.snapshots.each_ref().map(|snapshot| snapshot.name)));
         let mut row = |name: &str, cell: &dyn Fn(&StatReport) -> String| {
-            table.row(
-                std::iter::once(name.to_owned())
-                    .chain(self.snapshots().map(|snapshot| cell(&snapshot.stat))),
-            );
+            let cells = self.snapshots.each_ref().map(|snapshot| cell(&snapshot.stat));
+            table.row([name.to_owned()].into_iter().chain(cells));
         };
-        row("content of the pages", &|stat| human(stat.orig_data_size));
-        row("compressed to", &|stat| human(stat.compr_data_size));
-        row("ratio", &|stat| ratio(stat.orig_data_size, stat.compr_data_size));
-        row("4K frames that hold it", &|stat| human(stat.mem_used_total));
+        row("content of the pages", &|stat| human(stat.mm.orig_data_size));
+        row("compressed to", &|stat| human(stat.mm.compr_data_size));
+        row("ratio", &|stat| ratio(stat.mm.orig_data_size, stat.mm.compr_data_size));
+        row("4K frames that hold it", &|stat| human(stat.mm.mem_used_total));
         row("density: stored bytes / frames", &|stat| {
-            percent(stat.memory.live, stat.mem_used_total)
+            percent(stat.memory.live, stat.mm.mem_used_total)
         });
         row("the whole store (mem_total)", &|stat| human(stat.mem_total));
         row("  stored bytes", &|stat| human(stat.memory.live));
@@ -73,32 +123,26 @@ impl Report {
     }
 
     fn verdict(&self) -> String {
-        let frames = |snapshot: &Snapshot| human(snapshot.stat.mem_used_total);
+        let [start, loaded, _, compacted, emptied] = self.snapshots.each_ref().map(|at| &at.stat);
+        let frames = [loaded, compacted].map(|stat| human(stat.mm.mem_used_total));
+        // Memory of the process released since the disk was full, as the OS counts it.
+        let released = [compacted, emptied].map(|stat| match (loaded.rss, stat.rss) {
+            (Some(full), Some(now)) => human(full.saturating_sub(now)),
+            _ => "unknown".to_owned(),
+        });
         let mut text = format!(
             "  Every byte matched, before and after. Deleting half of the pages and compacting reduced the frames\n  \
              in use from {} to {}. Memory returns to the operating system in whole blocks of 2M: {} after compaction,\n  \
              {} after the rest was deleted.\n",
-            frames(&self.loaded),
-            frames(&self.compacted),
-            self.released_since_load(&self.compacted),
-            self.released_since_load(&self.emptied),
+            frames[0], frames[1], released[0], released[1],
         );
-        if let (Some(start), Some(end)) = (self.start.stat.rss, self.emptied.stat.rss) {
+        if let (Some(start), Some(end)) = (start.rss, emptied.rss) {
+            let [start, end] = [start, end].map(human);
             text += &format!(
-                "  This process holds {} now; it held {} before the disk was filled.\n",
-                human(end),
-                human(start)
+                "  This process holds {end} now; it held {start} before the disk was filled.\n"
             );
         }
         text + "\n  To serve a disk: memzip serve --size 4G\n"
-    }
-
-    /// Returns the memory of the process released since the disk was full, as the OS counts it.
-    fn released_since_load(&self, snapshot: &Snapshot) -> String {
-        match (self.loaded.stat.rss, snapshot.stat.rss) {
-            (Some(full), Some(now)) => human(full.saturating_sub(now)),
-            _ => "unknown".to_owned(),
-        }
     }
 }
 
@@ -110,7 +154,7 @@ impl fmt::Display for Report {
         writeln!(f, "{}", self.steps())?;
         writeln!(f, "{}", self.memory())?;
         writeln!(f, "  Free blocks in the store's memory, by size from 4K to 4M (buddyinfo)")?;
-        for snapshot in self.snapshots() {
+        for snapshot in &self.snapshots {
             writeln!(f, "  {}:", snapshot.name)?;
             for line in snapshot.stat.buddyinfo.lines() {
                 writeln!(f, "    {}", line.trim_end())?;
@@ -155,7 +199,7 @@ fn percent(part: u64, whole: u64) -> String {
 mod tests {
     use super::*;
     use crate::control::stat_json::memory_parts;
-    use zram::MemoryBreakdown;
+    use zram::{MemoryBreakdown, MmStat};
 
     fn snapshot(name: &'static str, live: u64, frames: u64, rss: u64) -> Snapshot {
         let memory = MemoryBreakdown {
@@ -165,9 +209,12 @@ mod tests {
             ..MemoryBreakdown::default()
         };
         let stat = StatReport {
-            orig_data_size: live * 3,
-            compr_data_size: live,
-            mem_used_total: frames,
+            mm: MmStat {
+                orig_data_size: live * 3,
+                compr_data_size: live,
+                mem_used_total: frames,
+                ..MmStat::default()
+            },
             mem_total: memory_parts(&memory).iter().map(|(_, bytes, _)| bytes).sum(),
             rss: Some(rss),
             memory,
@@ -188,11 +235,13 @@ mod tests {
                 time: Duration::from_millis(1500),
                 note: "768 pages".into(),
             }]),
-            start: snapshot("at the start", 0, 0, 10 << 20),
-            loaded: snapshot("loaded", 90 << 20, 100 << 20, 120 << 20),
-            deleted: snapshot("half deleted", 45 << 20, 80 << 20, 121 << 20),
-            compacted: snapshot("compacted", 45 << 20, 50 << 20, 70 << 20),
-            emptied: snapshot("emptied", 0, 0, 12 << 20),
+            snapshots: [
+                snapshot("at the start", 0, 0, 10 << 20),
+                snapshot("loaded", 90 << 20, 100 << 20, 120 << 20),
+                snapshot("half deleted", 45 << 20, 80 << 20, 121 << 20),
+                snapshot("compacted", 45 << 20, 50 << 20, 70 << 20),
+                snapshot("emptied", 0, 0, 12 << 20),
+            ],
         };
         let text = report.to_string();
         assert!(text.contains("  write  1.50 s  2 MiB/s  768 pages\n"), "{text}");

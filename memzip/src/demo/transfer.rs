@@ -1,5 +1,4 @@
-//! Transfers over the NBD socket: load, read back, delete. Each uses several connections, one
-//! thread each.
+//! Transfers over the NBD socket: load, read back, delete, with several connections, a thread each.
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -13,8 +12,6 @@ use parking_lot::Mutex;
 use super::client::{Connection, MAX_REQUEST};
 use crate::corpus::{PAGE, Reader};
 
-/// Number of pages of one request.
-const PAGES: usize = MAX_REQUEST / PAGE;
 /// Number of connections and threads that share the work.
 pub(super) const CONNECTIONS: usize = 2;
 
@@ -24,6 +21,7 @@ pub(super) struct Target<'a> {
     pub(super) socket: &'a Path,
     /// Size of the disk. Units: bytes.
     pub(super) bytes: u64,
+    pub(super) digests: &'a Digests,
 }
 
 /// Expected content of each page: a 128-bit hash taken before the page was sent.
@@ -33,13 +31,14 @@ pub(super) struct Digests {
     zeros: u128,
 }
 
-/// The pages that were not deleted.
+/// Which pages are or were deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ExpectedPages {
-    /// All pages.
+pub(super) enum Deleted {
+    Nothing,
+    /// Every second page, from the second, with one request each.
+    EverySecondPage,
+    /// All pages, with long requests.
     Everything,
-    /// Every second page, from the first; the others read as zeros.
-    EverySecond,
 }
 
 impl Digests {
@@ -57,14 +56,15 @@ impl Digests {
     }
 
     /// Counts the pages of `data`, read at `offset`, that differ from what is expected.
-    fn wrong_pages(&self, offset: u64, data: &[u8], expect: ExpectedPages) -> u64 {
+    fn wrong_pages(&self, offset: u64, data: &[u8], deleted: Deleted) -> u64 {
         let Some(sent) = self.chunks.get(chunk_of(offset)).and_then(OnceLock::get) else {
             return data.chunks(PAGE).count() as u64;
         };
         let missing = sent.len().abs_diff(data.chunks(PAGE).count());
         let wrong = data.chunks(PAGE).zip(sent).enumerate().filter(|(page, (data, sent))| {
-            let is_deleted = expect == ExpectedPages::EverySecond && page % 2 == 1;
-            hash(data) != if is_deleted { self.zeros } else { **sent }
+            let is_second = deleted == Deleted::EverySecondPage && page % 2 == 1;
+            let is_zero = is_second || deleted == Deleted::Everything;
+            hash(data) != if is_zero { self.zeros } else { **sent }
         });
         (wrong.count() + missing) as u64
     }
@@ -78,27 +78,17 @@ fn hash(page: &[u8]) -> u128 {
     twox_hash::XxHash3_128::oneshot(page)
 }
 
-/// Result of loading.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Loaded {
-    /// Files that could not be read to their end.
-    pub(super) incomplete: u64,
-    /// Time spent reading files.
-    pub(super) reading: Duration,
-}
-
-/// Sends everything the reader yields and records its digests.
+/// Sends everything the reader yields and records its digests. Returns the number of files that
+/// could not be read to their end, and the time spent reading files.
 ///
 /// # Errors
 /// A connection fails.
 pub(super) fn load(
     disk: Target<'_>,
     reader: Reader<'_>,
-    digests: &Digests,
     bar: &ProgressBar,
-) -> Result<Loaded> {
-    // Files are read under the lock, so the pieces keep their order; hashing and sending run in
-    // parallel.
+) -> Result<(u64, Duration)> {
+    // Reading under the lock keeps the pieces in order; hashing and sending run in parallel.
     let source = Mutex::new((reader, Duration::ZERO));
     on_all_connections(disk, |connection| {
         let mut buf = vec![0; MAX_REQUEST];
@@ -109,33 +99,27 @@ pub(super) fn load(
             source.1 += start.elapsed();
             drop(source);
             let Some((offset, len)) = filled else { break };
-            digests.put(offset, &buf[..len])?;
+            disk.digests.put(offset, &buf[..len])?;
             connection.write(offset, &buf[..len])?;
             bar.inc(len as u64);
         }
         connection.drain(&mut |_, _| {})
     })?;
     let (reader, reading) = source.into_inner();
-    Ok(Loaded { incomplete: reader.incomplete, reading })
+    Ok((reader.incomplete, reading))
 }
 
 /// Reads the whole disk and compares it page by page. Returns the number of pages.
 ///
 /// # Errors
 /// A connection fails, or a page differs.
-pub(super) fn verify(
-    disk: Target<'_>,
-    digests: &Digests,
-    expect: ExpectedPages,
-    bar: &ProgressBar,
-) -> Result<u64> {
+pub(super) fn verify(disk: Target<'_>, deleted: Deleted, bar: &ProgressBar) -> Result<u64> {
     let (next, wrong, compared) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     on_all_connections(disk, |connection| {
         let mut compare = |offset: u64, data: &[u8]| {
-            // Relaxed, here and below: counters; joining the threads orders them before they are
-            // read.
+            // Relaxed, here and below: joining the threads orders them before they are read.
             compared.fetch_add(data.len() as u64, Ordering::Relaxed);
-            wrong.fetch_add(digests.wrong_pages(offset, data, expect), Ordering::Relaxed);
+            wrong.fetch_add(disk.digests.wrong_pages(offset, data, deleted), Ordering::Relaxed);
             bar.inc(data.len() as u64);
         };
         while let Some((offset, len)) = next_chunk(&next, disk.bytes) {
@@ -143,28 +127,18 @@ pub(super) fn verify(
         }
         connection.drain(&mut compare)
     })?;
-    let compared = compared.into_inner();
+    let (wrong, compared) = (wrong.into_inner(), compared.into_inner());
     ensure!(compared == disk.bytes, "only {compared} of {} bytes were read back", disk.bytes);
-    match wrong.into_inner() {
-        0 => Ok(compared / PAGE as u64),
-        pages => bail!("{pages} of {} pages differ from what was sent", compared / PAGE as u64),
-    }
-}
-
-/// Which pages to trim.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Delete {
-    /// Every second page, from the second, with one request each.
-    EverySecondPage,
-    /// All pages, with long requests.
-    Everything,
+    let pages = compared / PAGE as u64;
+    ensure!(wrong == 0, "{wrong} of {pages} pages differ from what was sent");
+    Ok(pages)
 }
 
 /// Trims pages. Returns the number of requests.
 ///
 /// # Errors
 /// A connection fails.
-pub(super) fn delete(disk: Target<'_>, what: Delete, bar: &ProgressBar) -> Result<u64> {
+pub(super) fn delete(disk: Target<'_>, what: Deleted, bar: &ProgressBar) -> Result<u64> {
     let (next, requests) = (AtomicU64::new(0), AtomicU64::new(0));
     on_all_connections(disk, |connection| {
         let mut trim = |offset: u64, len: usize| {
@@ -173,12 +147,11 @@ pub(super) fn delete(disk: Target<'_>, what: Delete, bar: &ProgressBar) -> Resul
         };
         while let Some((offset, len)) = next_chunk(&next, disk.bytes) {
             match what {
-                Delete::Everything => trim(offset, len)?,
-                Delete::EverySecondPage => {
-                    (1..len / PAGE)
-                        .step_by(2)
-                        .try_for_each(|page| trim(offset + (page * PAGE) as u64, PAGE))?;
-                }
+                Deleted::Nothing => {}
+                Deleted::Everything => trim(offset, len)?,
+                Deleted::EverySecondPage => (PAGE..len)
+                    .step_by(2 * PAGE)
+                    .try_for_each(|start| trim(offset + start as u64, PAGE))?,
             }
             bar.inc(len as u64);
         }
@@ -198,25 +171,23 @@ fn on_all_connections(
     disk: Target<'_>,
     work: impl Fn(&mut Connection) -> Result<()> + Sync,
 ) -> Result<()> {
-    let run_one = || -> Result<()> {
+    let run_one = || {
         let mut connection = Connection::open(disk.socket)?;
-        let (size, bytes) = (connection.size(), disk.bytes);
+        let (size, bytes) = (connection.size, disk.bytes);
         ensure!(size == bytes, "the disk has {size} bytes, not {bytes}");
         work(&mut connection)?;
         connection.close()
     };
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..CONNECTIONS).map(|_| scope.spawn(run_one)).collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().unwrap_or_else(|_| bail!("a connection's thread panicked")))
-            .collect::<Result<Vec<()>>>()
-            .map(drop)
+        threads.into_iter().try_for_each(|thread| {
+            thread.join().unwrap_or_else(|_| bail!("a connection's thread panicked"))
+        })
     })
 }
 
 const _: () = assert!(
-    PAGES.is_multiple_of(2),
+    (MAX_REQUEST / PAGE).is_multiple_of(2),
     "a page's parity in its request must be its parity on the disk"
 );
 
@@ -239,17 +210,17 @@ mod tests {
         assert!(digests.put(0, &data).is_err(), "twice");
         assert!(digests.put(MAX_REQUEST as u64, &data).is_err(), "past the end");
 
-        assert_eq!(digests.wrong_pages(0, &data, ExpectedPages::Everything), 0);
-        assert_eq!(digests.wrong_pages(0, &data, ExpectedPages::EverySecond), 2);
-        assert_eq!(digests.wrong_pages(0, &data[..3 * PAGE], ExpectedPages::Everything), 1);
+        assert_eq!(digests.wrong_pages(0, &data, Deleted::Nothing), 0);
+        assert_eq!(digests.wrong_pages(0, &data, Deleted::EverySecondPage), 2);
+        assert_eq!(digests.wrong_pages(0, &data[..3 * PAGE], Deleted::Nothing), 1);
         let mut changed = data.clone();
         changed[2 * PAGE + 5] ^= 1;
-        assert_eq!(digests.wrong_pages(0, &changed, ExpectedPages::Everything), 1);
+        assert_eq!(digests.wrong_pages(0, &changed, Deleted::Nothing), 1);
         let mut half = data;
         half[PAGE..2 * PAGE].fill(0);
         half[3 * PAGE..].fill(0);
-        assert_eq!(digests.wrong_pages(0, &half, ExpectedPages::EverySecond), 0);
-        assert_eq!(digests.wrong_pages(0, &half, ExpectedPages::Everything), 2);
+        assert_eq!(digests.wrong_pages(0, &half, Deleted::EverySecondPage), 0);
+        assert_eq!(digests.wrong_pages(0, &half, Deleted::Nothing), 2);
     }
 
     /// A disk that flips one bit of what it reads at offset `at`.
@@ -319,16 +290,14 @@ mod tests {
                 .expect("bind");
         let handle = server.handle();
         let thread = std::thread::spawn(move || server.run());
-        let target = Target { socket: &socket, bytes: corpus.bytes };
         let (digests, bar) = (Digests::new(corpus.bytes), ProgressBar::hidden());
-        load(target, corpus.reader(), &digests, &bar).expect("the disk accepts every page");
-        let verdict = verify(target, &digests, ExpectedPages::Everything, &bar);
+        let target = Target { socket: &socket, bytes: corpus.bytes, digests: &digests };
+        load(target, corpus.reader(), &bar).expect("the disk accepts every page");
+        let verdict = verify(target, Deleted::Nothing, &bar);
         if verdict.is_ok() {
-            delete(target, Delete::EverySecondPage, &bar).expect("the disk trims");
-            verify(target, &digests, ExpectedPages::EverySecond, &bar)
-                .expect("the other pages remain");
-            verify(target, &digests, ExpectedPages::Everything, &bar)
-                .expect_err("half of the pages are deleted");
+            delete(target, Deleted::EverySecondPage, &bar).expect("the disk trims");
+            verify(target, Deleted::EverySecondPage, &bar).expect("the other pages remain");
+            verify(target, Deleted::Nothing, &bar).expect_err("half of the pages are deleted");
         }
         handle.shutdown();
         thread.join().expect("no panic").expect("an orderly end");

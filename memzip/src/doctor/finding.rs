@@ -1,7 +1,5 @@
 //! The result of one check.
 
-use std::fmt;
-
 /// Severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -13,13 +11,14 @@ pub(super) enum Verdict {
     Fatal,
 }
 
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
+impl Verdict {
+    /// Returns the word in front of the finding.
+    pub(super) fn word(self) -> &'static str {
+        match self {
             Self::Good => "ok",
             Self::Note => "note",
             Self::Fatal => "FAIL",
-        })
+        }
     }
 }
 
@@ -27,7 +26,6 @@ impl fmt::Display for Verdict {
 #[derive(Clone, Debug)]
 pub(super) struct Finding {
     pub(super) verdict: Verdict,
-    pub(super) name: &'static str,
     /// What the check found.
     pub(super) seen: String,
     /// What it means for memzip.
@@ -37,25 +35,15 @@ pub(super) struct Finding {
 }
 
 impl Finding {
-    pub(super) fn good(name: &'static str, seen: impl Into<String>, meaning: &'static str) -> Self {
-        Self { verdict: Verdict::Good, name, seen: seen.into(), meaning, remedy: String::new() }
+    pub(super) fn good(seen: impl Into<String>, meaning: &'static str) -> Self {
+        Self { verdict: Verdict::Good, seen: seen.into(), meaning, remedy: String::new() }
     }
 
-    pub(super) fn note(
-        name: &'static str,
-        seen: impl Into<String>,
-        meaning: &'static str,
-        remedy: impl Into<String>,
-    ) -> Self {
-        Self { verdict: Verdict::Note, name, seen: seen.into(), meaning, remedy: remedy.into() }
+    pub(super) fn note<S: Into<String>>(seen: S, meaning: &'static str, remedy: &str) -> Self {
+        Self { verdict: Verdict::Note, remedy: remedy.to_owned(), ..Self::good(seen, meaning) }
     }
 
-    pub(super) fn fatal(
-        name: &'static str,
-        seen: impl Into<String>,
-        meaning: &'static str,
-        remedy: impl Into<String>,
-    ) -> Self {
-        Self { verdict: Verdict::Fatal, name, seen: seen.into(), meaning, remedy: remedy.into() }
+    pub(super) fn fatal<S: Into<String>>(seen: S, meaning: &'static str, remedy: &str) -> Self {
+        Self { verdict: Verdict::Fatal, ..Self::note(seen, meaning, remedy) }
     }
 }

@@ -5,78 +5,64 @@ use sys::host::{self, HugePages, KernelZram, Overcommit, Userfaultfd};
 
 use super::finding::Finding;
 
-/// Runs all checks of optional features.
-pub(super) fn all() -> Vec<Finding> {
-    vec![
-        huge_pages(),
-        shared_huge_pages(),
-        overcommit(),
-        memfd(),
-        userfaultfd(),
-        io_uring(),
-        kvm(),
-        kernel_zram(),
-        pressure(),
+/// Runs all checks of optional features; returns their subjects and findings.
+pub(super) fn all() -> [(&'static str, Finding); 9] {
+    [
+        ("huge pages", huge_pages()),
+        ("huge pages, shared memory", shared_huge_pages()),
+        ("overcommit", overcommit()),
+        ("memfd", memfd()),
+        ("userfaultfd", userfaultfd()),
+        ("io_uring", io_uring()),
+        ("KVM", kvm()),
+        ("kernel zram", kernel_zram()),
+        ("memory pressure (PSI)", pressure()),
     ]
 }
 
+/// Returns the kernel's setting for mappings of this kind, and whether they can have huge pages.
+fn setting(backing: Backing) -> (&'static str, bool) {
+    match host::huge_pages(backing) {
+        HugePages::Always => ("for every mapping", true),
+        HugePages::OnRequest => ("on request", true),
+        HugePages::Never => ("never", false),
+        HugePages::Unknown => ("unknown", false),
+    }
+}
+
 fn huge_pages() -> Finding {
-    const NAME: &str = "huge pages";
-    const REMEDY: &str = "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled (as root)";
-    match host::huge_pages(Backing::Anonymous) {
-        HugePages::Always => {
-            Finding::good(NAME, "for every mapping", "The store's memory comes in pages of 2M.")
-        }
-        HugePages::OnRequest => Finding::good(
-            NAME,
-            "on request",
-            "memzip requests it: its memory comes in pages of 2M.",
-        ),
-        HugePages::Never => Finding::note(
-            NAME,
-            "never",
-            "The store uses 4K pages: random access is slower.",
-            REMEDY,
-        ),
-        HugePages::Unknown => Finding::note(
-            NAME,
-            "unknown",
-            "The store may use 4K pages: random access is slower.",
-            REMEDY,
+    match setting(Backing::Anonymous) {
+        (seen, true) => Finding::good(seen, "The store's memory comes in pages of 2M."),
+        (seen, false) => Finding::note(
+            seen,
+            "The store may get 4K pages only: random access is slower.",
+            "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled (as root)",
         ),
     }
 }
 
 fn shared_huge_pages() -> Finding {
-    const NAME: &str = "huge pages, shared memory";
-    const REMEDY: &str = "echo advise > /sys/kernel/mm/transparent_hugepage/shmem_enabled (as root), if you need them";
-    const SMALL: &str = "A store in a memory file uses 4K pages. The default store is not in one.";
-    match host::huge_pages(Backing::Memfd) {
-        HugePages::Always => {
-            Finding::good(NAME, "for every mapping", "A store in a memory file has pages of 2M.")
-        }
-        HugePages::OnRequest => {
-            Finding::good(NAME, "on request", "A store in a memory file can have pages of 2M.")
-        }
-        HugePages::Never => Finding::note(NAME, "never", SMALL, REMEDY),
-        HugePages::Unknown => Finding::note(NAME, "unknown", SMALL, REMEDY),
+    match setting(Backing::Memfd) {
+        (seen, true) => Finding::good(seen, "A store in a memory file can have pages of 2M."),
+        (seen, false) => Finding::note(
+            seen,
+            "A store in a memory file uses 4K pages. The default store is not in one.",
+            "echo advise > /sys/kernel/mm/transparent_hugepage/shmem_enabled (as root), if you need them",
+        ),
     }
 }
 
 fn overcommit() -> Finding {
-    const NAME: &str = "overcommit";
     const LARGE: &str = "Disks larger than memory can be served.";
     match host::overcommit() {
-        Overcommit::Heuristic => Finding::good(NAME, "heuristic", LARGE),
-        Overcommit::Always => Finding::good(NAME, "always", LARGE),
+        Overcommit::Heuristic => Finding::good("heuristic", LARGE),
+        Overcommit::Always => Finding::good("always", LARGE),
         Overcommit::Never => Finding::note(
-            NAME,
             "never",
             "A disk's whole size counts as used from the start, though memory is taken only as it fills.",
             "sysctl vm.overcommit_memory=0 (as root), or keep --size small",
         ),
         Overcommit::Unknown => Finding::note(
-            NAME,
             "unknown",
             "Large disks may not start.",
             "if they do not start, check /proc/sys/vm/overcommit_memory",
@@ -85,15 +71,12 @@ fn overcommit() -> Finding {
 }
 
 fn memfd() -> Finding {
-    const NAME: &str = "memfd";
     match host::memfd() {
         Ok(()) => Finding::good(
-            NAME,
             "works",
             "A store can live in a memory file that other processes may map.",
         ),
         Err(error) => Finding::note(
-            NAME,
             error.to_string(),
             "A store cannot live in a memory file. The default store does not.",
             "allow memfd_create in the sandbox's system call filter",
@@ -102,18 +85,17 @@ fn memfd() -> Finding {
 }
 
 fn userfaultfd() -> Finding {
-    const NAME: &str = "userfaultfd";
-    const UNUSED: &str = "Page faults of memory regions can be served from user space. This version has no such front end.";
     match host::userfaultfd() {
-        Userfaultfd::AllFaults => Finding::good(NAME, "works, for all faults", UNUSED),
+        Userfaultfd::AllFaults => Finding::good(
+            "works, for all faults",
+            "Page faults of memory regions can be served from user space. This version has no such front end.",
+        ),
         Userfaultfd::UserModeOnly => Finding::note(
-            NAME,
             "works, for faults in user mode only",
             "Such regions could not be passed to system calls. This version has no such front end.",
             "sysctl vm.unprivileged_userfaultfd=1 (as root), if you need it",
         ),
         Userfaultfd::Refused(error) => Finding::note(
-            NAME,
             error.to_string(),
             "Page faults cannot be served from user space. This version does not need that.",
             "allow userfaultfd in the sandbox's system call filter, if you need it",
@@ -122,12 +104,10 @@ fn userfaultfd() -> Finding {
 }
 
 fn io_uring() -> Finding {
-    const NAME: &str = "io_uring";
     const MEANING: &str = "Not needed: the NBD server uses plain sockets and threads.";
     match host::io_uring() {
-        Ok(()) => Finding::good(NAME, "works", MEANING),
+        Ok(()) => Finding::good("works", MEANING),
         Err(error) => Finding::note(
-            NAME,
             error.to_string(),
             MEANING,
             "none needed; to enable it, sysctl kernel.io_uring_disabled=0 and a container profile that allows it",
@@ -136,15 +116,12 @@ fn io_uring() -> Finding {
 }
 
 fn kvm() -> Finding {
-    const NAME: &str = "KVM";
     match host::kvm() {
         Ok(()) => Finding::good(
-            NAME,
             "/dev/kvm opens",
             "Guests on this host run on the hardware; memzip gives them a disk over NBD.",
         ),
         Err(error) => Finding::note(
-            NAME,
             format!("/dev/kvm: {error}"),
             "Not needed to serve; guests on this host would be emulated.",
             "load kvm_intel or kvm_amd and join the group kvm, or use qemu with -accel tcg",
@@ -153,20 +130,16 @@ fn kvm() -> Finding {
 }
 
 fn kernel_zram() -> Finding {
-    const NAME: &str = "kernel zram";
     match host::kernel_zram() {
         KernelZram::Device { name, algorithms } => Finding::good(
-            NAME,
             format!("/dev/{name}: {algorithms}"),
             "Root can use it for the host itself; memzip needs no root and compacts before it refuses a write.",
         ),
         KernelZram::NoDevice => Finding::good(
-            NAME,
             "the driver is loaded, without a device",
             "Root can create one with zramctl --find; the benchmarks compare with it.",
         ),
         KernelZram::Absent => Finding::note(
-            NAME,
             "absent",
             "memzip does not need it; the benchmarks leave out the comparison with it.",
             "modprobe zram (as root), if you want to compare",
@@ -175,11 +148,9 @@ fn kernel_zram() -> Finding {
 }
 
 fn pressure() -> Finding {
-    const NAME: &str = "memory pressure (PSI)";
     match host::pressure() {
-        Some(line) => Finding::good(NAME, line, "A rising avg10 means that memory is short."),
+        Some(line) => Finding::good(line, "A rising avg10 means that memory is short."),
         None => Finding::note(
-            NAME,
             "not available",
             "Nothing warns before memory runs out.",
             "boot with psi=1, and serve with --mem-limit",

@@ -38,8 +38,7 @@ impl<'p> Disk<'p> {
         self.held.len()
     }
 
-    /// Writes a run of pages to their own positions in one request. The caller records them with
-    /// [`Self::note_fill`].
+    /// Writes a run of pages to their own positions in one request; [`Self::note_run`] records it.
     pub(super) fn write_run(&self, run: std::ops::Range<usize>) -> Result<()> {
         let mut buf = Vec::with_capacity(run.len() * PAGE);
         run.clone().for_each(|page| buf.extend_from_slice(self.pages.get(page)));
@@ -47,9 +46,9 @@ impl<'p> Disk<'p> {
         self.zram.write(span, &buf).with_context(|| format!("cannot write page {}", run.start))
     }
 
-    /// Records that the first `len` pages were written to their own positions.
-    pub(super) fn note_fill(&mut self, len: usize) {
-        self.held.iter_mut().take(len).enumerate().for_each(|(at, held)| *held = Some(at));
+    /// Records that these pages were written to their own positions.
+    pub(super) fn note_run(&mut self, run: std::ops::Range<usize>) {
+        run.for_each(|at| self.held[at] = Some(at));
     }
 
     fn span(&self, at: usize) -> Result<Span> {
@@ -58,9 +57,8 @@ impl<'p> Disk<'p> {
 
     /// Writes page `page` to position `at`.
     pub(super) fn write(&mut self, at: usize, page: usize) -> Result<()> {
-        self.zram
-            .write(self.span(at)?, self.pages.get(page))
-            .with_context(|| format!("cannot write page {at}"))?;
+        let done = self.zram.write(self.span(at)?, self.pages.get(page));
+        done.with_context(|| format!("cannot write page {at}"))?;
         self.held[at] = Some(page);
         Ok(())
     }
@@ -110,8 +108,7 @@ impl<'p> Disk<'p> {
         mm.compr_data_size as f64 / mm.mem_used_total.max(1) as f64
     }
 
-    /// Reads the whole disk, compares it byte for byte, and checks the book-keeping. Returns the
-    /// number of pages.
+    /// Compares the whole disk byte for byte and checks the book-keeping; returns the page count.
     ///
     /// # Errors
     /// A page differs, or the book-keeping is inconsistent.
@@ -126,9 +123,8 @@ impl<'p> Disk<'p> {
     pub(super) fn compare(&self) -> Result<()> {
         let (mut buf, zeros) = (vec![0; PAGE], vec![0; PAGE]);
         for (at, held) in self.held.iter().enumerate() {
-            self.zram
-                .read(self.span(at)?, &mut buf)
-                .with_context(|| format!("cannot read page {at}"))?;
+            let done = self.zram.read(self.span(at)?, &mut buf);
+            done.with_context(|| format!("cannot read page {at}"))?;
             let expected = held.map_or(&zeros[..], |page| self.pages.get(page));
             ensure!(buf == expected, "page {at} differs from what was written");
         }

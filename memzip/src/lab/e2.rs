@@ -5,10 +5,11 @@ use zram::Budget;
 
 use super::disk::Disk;
 use super::free::Free;
-use super::input::{Lab, timed};
+use super::input::Lab;
 use super::original;
 use super::rng::Rng;
 use super::table::{Bound, Cell, Report, Table};
+use crate::durations::timed;
 
 /// Number of overwrites for each page of the disk.
 const OVERWRITES: usize = 2;
@@ -38,8 +39,7 @@ impl Snapshot {
 
 /// Runs the experiment.
 pub(super) fn run(lab: &Lab) -> Result<Report> {
-    // Age the disk.
-    let mut disk = Disk::filled(&lab.pages, lab.config())?;
+    let mut disk = Disk::filled(&lab.pages, lab.config)?;
     let (mut rng, len) = (Rng::new(lab.seed), lab.pages.len());
     for _ in 0..OVERWRITES * len {
         let (at, page) = (rng.below(len), rng.below(len));
@@ -66,29 +66,22 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
     };
     sizes.row("stored bytes", cells(kib(aged.used_kib), &|now| Cell::Bytes(now.content)));
     sizes.row("bytes of frames", cells(kib(aged.total_kib), &|now| Cell::Bytes(now.used)));
-    let ratio =
-        |moment: usize| Cell::Share(aged.used_kib[moment] as f64 / aged.total_kib[moment] as f64);
-    sizes
-        .row("stored bytes / frames", cells([ratio(0), ratio(1)], &|now| Cell::Share(now.ratio())));
-    sizes.row(
-        "free memory of the machine",
-        cells(kib(aged.free_kib), &|now| Cell::bytes(now.machine)),
-    );
+    let ratios = aged.ratios().map(Cell::Share);
+    sizes.row("stored bytes / frames", cells(ratios, &|now| Cell::Share(now.ratio())));
+    let free = cells(kib(aged.free_kib), &|now| Cell::bytes(now.machine));
+    sizes.row("free memory of the machine", free);
     let mut moved = Table::new("What was moved", &["original", "memzip"]);
-    moved.row(
-        "objects (num_migrated)",
-        [Cell::Count(aged.migrated), Cell::Count(objects.objects_moved)],
-    );
+    let counts = [aged.migrated, objects.objects_moved].map(Cell::Count);
+    moved.row("objects (num_migrated)", counts);
     moved.row("frames", [Cell::None, Cell::Count(frames.frames_moved)]);
-    moved.row("time for objects", [Cell::None, Cell::Seconds(object_time)]);
-    moved.row("time for frames", [Cell::None, Cell::Seconds(frame_time)]);
+    let seconds = [object_time, frame_time].map(|time| Cell::Seconds(time.as_secs_f64()));
+    moved.row("time for objects", [Cell::None, seconds[0]]);
+    moved.row("time for frames", [Cell::None, seconds[1]]);
     let mut blocks = Table::new("Free blocks by order", &columns);
     for order in 0..aged.blocks[0].len() {
         let theirs = aged.blocks.map(|blocks| Cell::Count(blocks[order]));
-        blocks.row(
-            format!("order {order}"),
-            cells(theirs, &|now| Cell::Count(now.free.blocks[order])),
-        );
+        let row = cells(theirs, &|now| Cell::Count(now.free.blocks[order]));
+        blocks.row(format!("order {order}"), row);
     }
     let drift = Cell::Count(compacted.free.in_use.abs_diff(packed.free.in_use));
     let end = Cell::Share(packed.ratio());

@@ -14,10 +14,11 @@ use zram::{Budget, Movability, ZramConfig};
 use super::cache::PageCache;
 use super::disk::Disk;
 use super::free::{Free, ORDERS};
-use super::input::{Lab, timed};
-use super::original;
+use super::input::Lab;
+use super::original::{E3_NEW, E3_OLD};
 use super::table::{Bound, Cell, Report, Table};
 use super::writers::Recording;
+use crate::durations::timed;
 
 /// Number of files and writers.
 const FILES: usize = 8;
@@ -76,11 +77,16 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
     report.setup.push(("arena", size));
     let cached = format!("one of {CACHED} pages written, until it is deleted");
     report.setup.push(("page cache", cached));
-    for delete in [Delete::Files, Delete::Pages] {
-        for compact in [Compact::Frames, Compact::ObjectsThenFrames] {
-            let old = run_variant(lab, &recording, arena, Movability::Off, delete, compact)?;
-            let new = run_variant(lab, &recording, arena, Movability::On, delete, compact)?;
-            let name = name(delete, compact);
+    for (delete, deleted) in
+        [(Delete::Files, "files 1 3 5 7 deleted"), (Delete::Pages, "every second page deleted")]
+    {
+        for (compact, moved) in [
+            (Compact::Frames, "frames moved"),
+            (Compact::ObjectsThenFrames, "objects moved, then frames"),
+        ] {
+            let run = |zspages| run_variant(lab, &recording, arena, zspages, delete, compact);
+            let (old, new) = (run(Movability::Off)?, run(Movability::On)?);
+            let name = format!("{deleted}; {moved}");
             goals(&mut report, &name, &old, &new);
             report.tables.push(table(&name, delete, &old, &new));
             report.verified_pages += (old.verified + new.verified) as u64;
@@ -89,23 +95,11 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
     Ok(report)
 }
 
-fn name(delete: Delete, compact: Compact) -> String {
-    let deleted = match delete {
-        Delete::Files => "files 1 3 5 7 deleted",
-        Delete::Pages => "every second page deleted",
-    };
-    let moved = match compact {
-        Compact::Frames => "frames moved",
-        Compact::ObjectsThenFrames => "objects moved, then frames",
-    };
-    format!("{deleted}; {moved}")
-}
-
 /// Fills a disk once. Returns the order of the writes, and the size of the arena: the most that the
 /// fill used and the page cache, times [`ARENA_PERCENT`].
 fn first_fill(lab: &Lab) -> Result<(Recording, Bytes)> {
-    let mut disk = Disk::new(&lab.pages, lab.config())?;
-    let recording = Recording::of_a_fill(&mut disk, FILES, PAGES_PER_WRITE)?;
+    let disk = Disk::new(&lab.pages, lab.config)?;
+    let recording = Recording::of_a_fill(&disk, FILES, PAGES_PER_WRITE)?;
     let cached = (lab.pages.len().div_ceil(CACHED) * FRAME_SIZE) as u64;
     Ok((recording, Bytes((disk.zram.stat().mm.mem_used_max + cached) * ARENA_PERCENT / 100)))
 }
@@ -120,15 +114,13 @@ fn run_variant(
 ) -> Result<Run> {
     let resident = sys::rss::resident_bytes();
     // Repeat the recorded fill on a disk and a page cache in one arena.
-    let mut disk =
-        Disk::new(&lab.pages, ZramConfig { arena: Some(arena), zspages, ..lab.config() })?;
+    let config = ZramConfig { arena: Some(arena), zspages, ..lab.config };
+    let mut disk = Disk::new(&lab.pages, config)?;
     let mut cache = PageCache::new(disk.zram.zone(), &lab.pages)?;
-    let into_cache = |run: std::ops::Range<usize>| {
+    let replay = recording.replay(&mut disk, |run| {
         run.filter(|page| page.is_multiple_of(CACHED)).try_for_each(|page| cache.insert(page))
-    };
-    recording
-        .replay(&mut disk, into_cache)
-        .context("the recorded fill does not fit into the arena")?;
+    });
+    replay.context("the recorded fill does not fit into the arena")?;
     // Delete half of the content.
     let each = lab.pages.len() / FILES;
     let is_deleted = |page: usize| match delete {
@@ -143,7 +135,7 @@ fn run_variant(
     // Compact, measured.
     let zone = disk.zram.zone();
     let (init, start) = (Free::of_zone(zone), disk.ratio());
-    let ((objects, frames), seconds) = timed(|| {
+    let ((objects, frames), time) = timed(|| {
         let objects = match compact {
             Compact::ObjectsThenFrames => disk.zram.compact(&Budget::unlimited()),
             Compact::Frames => zram::Compaction::default(),
@@ -155,25 +147,21 @@ fn run_variant(
     let grown =
         sys::rss::resident_bytes().zip(resident).map(|(now, before)| now.saturating_sub(before));
     let expected = init.in_use - objects.frames_freed;
-    let total = init.frames() + init.in_use;
-    ensure!(
-        after.frames() + after.in_use == total,
-        "the arena had {total} frames and has {}",
-        after.frames() + after.in_use
-    );
+    let [had, has] = [&init, &after].map(|free| free.frames() + free.in_use);
+    ensure!(had == has, "the arena had {had} frames and has {has}");
     let cache_moved = cache.moved();
     cache.verify_and_clear()?;
     // Its records are charged to the zone, and `disk.verify` below accounts for all of the zone.
     drop(cache);
+    let in_use = (after.in_use * FRAME_SIZE as u64).max(1) as f64;
     Ok(Run {
         cache_moved,
         ratios: (start, disk.ratio()),
         drift: after.in_use.abs_diff(expected),
         frames_moved: frames.frames_moved,
         objects_moved: objects.objects_moved,
-        seconds,
-        resident: grown
-            .map(|grown| grown as f64 / (after.in_use * FRAME_SIZE as u64).max(1) as f64),
+        seconds: time.as_secs_f64(),
+        resident: grown.map(|grown| grown as f64 / in_use),
         verified: disk.verify()?,
         init,
         after,
@@ -214,13 +202,9 @@ fn table(name: &str, delete: Delete, old: &Run, new: &Run) -> Table {
     // The original deleted files and had no second variant.
     let original = |moment: Free| (delete == Delete::Files).then_some(moment);
     // Free memory at all eight moments, in the order of the columns.
-    let [old_free, new_free] = [original::E3_OLD, original::E3_NEW].map(|figures| figures.free());
-    let moments: Vec<Option<Free>> = [old_free, new_free]
-        .concat()
-        .into_iter()
-        .map(original)
-        .chain([old.init, old.after, new.init, new.after].map(Some))
-        .collect();
+    let published = [E3_OLD, E3_NEW].concat().into_iter().map(original);
+    let measured = [old.init, old.after, new.init, new.after].map(Some);
+    let moments: Vec<Option<Free>> = published.chain(measured).collect();
     let mut ratios = Vec::new();
     let mut row = |what: String, cell: &dyn Fn(&Free) -> Cell| {
         let cells: Vec<Cell> =
@@ -233,16 +217,14 @@ fn table(name: &str, delete: Delete, old: &Run, new: &Run) -> Table {
         });
     }
     // The factor by which new has more free memory in large blocks.
-    let ratio = |old: &Free, new: &Free, order| match (old.share_from(order), new.share_from(order))
-    {
-        (Some(old), Some(new)) if old > 0.0 => Cell::Times(new / old),
-        _ => Cell::None,
+    let ratio = |old: &Free, new: &Free, order| {
+        let shares = old.share_from(order).zip(new.share_from(order)).filter(|(old, _)| *old > 0.0);
+        shares.map_or(Cell::None, |(old, new)| Cell::Times(new / old))
     };
-    let [original_old, original_new] = [old_free[1], new_free[1]];
     for order in [5, 6] {
         let mut cells = [Cell::None; 8];
         if delete == Delete::Files {
-            cells[3] = ratio(&original_old, &original_new, order);
+            cells[3] = ratio(&E3_OLD[1], &E3_NEW[1], order);
         }
         cells[7] = ratio(&old.after, &new.after, order);
         ratios.push((format!("order >= {order}, new against old"), cells));
@@ -260,17 +242,14 @@ fn table(name: &str, delete: Delete, old: &Run, new: &Run) -> Table {
     ratios.into_iter().for_each(|(what, cells)| table.row(what, cells));
     // Rows without figures of the original.
     let ours = |cells: [Cell; 4]| [[Cell::None; 4], cells].concat();
-    let measured =
-        |cell: &dyn Fn(&Run) -> Cell| ours([Cell::None, cell(old), Cell::None, cell(new)]);
-    table.row("objects moved (num_migrated)", measured(&|run| Cell::Count(run.objects_moved)));
-    table.row("frames moved", measured(&|run| Cell::Count(run.frames_moved)));
-    table.row("of these of the page cache", measured(&|run| Cell::Count(run.cache_moved)));
+    let after = |cell: &dyn Fn(&Run) -> Cell| ours([Cell::None, cell(old), Cell::None, cell(new)]);
+    table.row("objects moved (num_migrated)", after(&|run| Cell::Count(run.objects_moved)));
+    table.row("frames moved", after(&|run| Cell::Count(run.frames_moved)));
+    table.row("of these of the page cache", after(&|run| Cell::Count(run.cache_moved)));
     let ratios = [old.ratios.0, old.ratios.1, new.ratios.0, new.ratios.1];
     table.row("stored bytes / frames (frag ratio)", ours(ratios.map(Cell::Share)));
-    table.row("time", measured(&|run| Cell::Seconds(run.seconds)));
-    table.row(
-        "memory of the process / frames in use",
-        measured(&|run| run.resident.map_or(Cell::None, Cell::Times)),
-    );
+    table.row("time", after(&|run| Cell::Seconds(run.seconds)));
+    let resident = after(&|run| run.resident.map_or(Cell::None, Cell::Times));
+    table.row("memory of the process / frames in use", resident);
     table
 }

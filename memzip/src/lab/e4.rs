@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use frames::{CompactRequest, FRAME_SIZE, FrameCount, Zone, ZoneConfig};
+use frames::{CompactRequest, FrameCount, Zone, ZoneConfig};
 use sys::host::thread_cpu_time;
 use zcomp::Stream;
-use zram::Budget;
+use zram::{Budget, ZramConfig};
 use zsmalloc::{Handle, HoldTimes, Pool, PoolConfig};
 
 use super::input::Lab;
@@ -39,7 +39,7 @@ struct Blobs {
 }
 
 /// Samples of the time for each object, with handles and without. Units: seconds.
-#[derive(Clone, Debug, Default)]
+#[derive(Default)]
 struct Pair {
     with: Vec<f64>,
     without: Vec<f64>,
@@ -51,8 +51,7 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
     let mut report = lab.report("E-4", "what it costs that objects can move");
     report.notes = vec![
         "without: the same bytes one after the other in one buffer, at known addresses".into(),
-        "the original series calls the cost of its handles marginal and published no figures"
-            .into(),
+        "the original series calls the cost of its handles marginal, without figures".into(),
     ];
     indirection(lab, &blobs, &mut report)?;
     metadata(lab, &blobs, &mut report)?;
@@ -63,7 +62,7 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
 impl Blobs {
     fn of(lab: &Lab) -> Result<Self> {
         let largest = pool_of(lab, 1, HoldTimes::Off)?.largest_with_header();
-        let mut stream = Stream::new(lab.algorithm)?;
+        let mut stream = Stream::new(lab.config.algorithm)?;
         let mut blobs = Self { bytes: Vec::new(), ends: vec![0] };
         for number in 0..lab.pages.len() {
             let page: &[u8; PAGE] = lab.pages.get(number).try_into()?;
@@ -83,21 +82,20 @@ impl Blobs {
     }
 
     /// Stores all blobs in a new pool; returns it and the handles.
-    fn stored(&self, lab: &Lab, hold_times: HoldTimes) -> Result<(Arc<Pool>, Vec<Handle>)> {
-        let pool = pool_of(lab, self.len(), hold_times)?;
-        let handles: Result<Vec<Handle>, _> =
-            (0..self.len()).map(|number| pool.store(self.get(number))).collect();
-        Ok((pool, handles?))
+    fn stored(&self, lab: &Lab) -> Result<(Arc<Pool>, Vec<Handle>)> {
+        let pool = pool_of(lab, self.len(), HoldTimes::Off)?;
+        let handles = (0..self.len()).map(|number| pool.store(self.get(number)));
+        let handles = handles.collect::<Result<_, _>>()?;
+        Ok((pool, handles))
     }
 }
 
 fn pool_of(lab: &Lab, pages: usize, hold_times: HoldTimes) -> Result<Arc<Pool>> {
     let capacity = FrameCount(pages as u64 + pages as u64 / 16 + 8192);
-    let zone = Zone::new(ZoneConfig { capacity, ..ZoneConfig::default() })
-        .context("cannot make a zone")?;
-    let config =
-        PoolConfig { chain: lab.chain, rule: lab.rule, hold_times, ..PoolConfig::default() };
-    Ok(Pool::new(Arc::new(zone), config)?)
+    let zone = Zone::new(ZoneConfig { capacity, ..ZoneConfig::default() });
+    let ZramConfig { chain, rule, .. } = lab.config;
+    let config = PoolConfig { chain, rule, hold_times, ..PoolConfig::default() };
+    Ok(Pool::new(Arc::new(zone.context("cannot make a zone")?), config)?)
 }
 
 /// Runs `work` with each item and returns the CPU time of one. Units: seconds.
@@ -107,12 +105,11 @@ fn each(order: &[usize], work: impl FnMut(usize) -> Result<()>) -> Result<f64> {
     Ok((thread_cpu_time() - start).as_secs_f64() / order.len().max(1) as f64)
 }
 
-/// Measures access with and without handles. The order is random, so that CPU caches favour neither
-/// side.
+/// Measures access with and without handles, in random order: CPU caches favour neither side.
 fn indirection(lab: &Lab, blobs: &Blobs, report: &mut Report) -> Result<()> {
-    let (pool, mut handles) = blobs.stored(lab, HoldTimes::Off)?;
+    let (pool, mut handles) = blobs.stored(lab)?;
     let (mut map, mut copy, mut swap_in, mut swap_out) = <(Pair, Pair, Pair, Pair)>::default();
-    let (mut page, mut stream) = ([0; PAGE], Stream::new(lab.algorithm)?);
+    let (mut page, mut stream) = ([0; PAGE], Stream::new(lab.config.algorithm)?);
     let len = blobs.len();
     // Without handles pages are swapped out to slots of one page each.
     let mut slots = vec![0u8; len * PAGE];
@@ -158,26 +155,23 @@ fn indirection(lab: &Lab, blobs: &Blobs, report: &mut Report) -> Result<()> {
         })?);
     }
     // The medians of all rounds, and the goals for both swap directions.
-    let mut table = Table::new(
-        "Time for each object, random order, CPU time",
-        &["with handles", "without", "ratio"],
-    );
-    let rows = [
-        ("map, look at the first byte, unmap", &map),
-        ("copy out", &copy),
-        ("swap in: map, decompress, unmap", &swap_in),
-        ("swap out: compress, store, free the old", &swap_out),
-    ];
-    for (what, pair) in rows {
-        let (with, without) = pair.medians();
-        table.row(what, [Cell::Seconds(with), Cell::Seconds(without), Cell::Times(with / without)]);
+    let columns = ["with handles", "without", "ratio"];
+    let mut table = Table::new("Time for each object, random order, CPU time", &columns);
+    for (what, detail, pair) in [
+        ("map", ", look at the first byte, unmap", map),
+        ("copy out", "", copy),
+        ("swap in", ": map, decompress, unmap", swap_in),
+        ("swap out", ": compress, store, free the old", swap_out),
+    ] {
+        let [with, without] = [pair.with, pair.without].map(median);
+        let ratio = Cell::Times(with / without);
+        table.row(format!("{what}{detail}"), [Cell::Seconds(with), Cell::Seconds(without), ratio]);
+        if what.starts_with("swap") {
+            let what = format!("{what}, with handles against without");
+            report.goal(what, Bound::AtMost(MAX_INDIRECTION_RATIO), ratio);
+        }
     }
     report.tables.push(table);
-    for (what, pair) in [("swap in", &swap_in), ("swap out", &swap_out)] {
-        let (with, without) = pair.medians();
-        let what = format!("{what}, with handles against without");
-        report.goal(what, Bound::AtMost(MAX_INDIRECTION_RATIO), Cell::Times(with / without));
-    }
     report.verified_pages += verify(&pool, blobs, handles.iter().copied().enumerate())?;
     Ok(())
 }
@@ -195,80 +189,55 @@ fn load(stream: &mut Stream, blob: &[u8], out: &mut [u8; PAGE]) -> Result<()> {
 
 /// Measures the metadata of a full pool and of one that is half freed and compacted.
 fn metadata(lab: &Lab, blobs: &Blobs, report: &mut Report) -> Result<()> {
-    let (pool, handles) = blobs.stored(lab, HoldTimes::Off)?;
-    let full = Metadata::of(&pool);
+    let (pool, handles) = blobs.stored(lab)?;
+    let full = sizes(&pool);
     for at in Rng::new(lab.seed).choose(blobs.len(), FREED_PERCENT) {
         pool.free(handles[at])?;
     }
     pool.compact(&Budget::unlimited());
-    let compacted = Metadata::of(&pool);
-    let mut table = Table::new(
-        "Metadata, against the frames of the pool",
-        &["full", &*format!("{FREED_PERCENT} % freed,|compacted"), "share|when full"],
-    );
-    let share = |bytes: u64| Cell::Share(bytes as f64 / full.frames as f64);
-    let mut row = |what: &str, of: fn(&Metadata) -> u64| {
-        table.row(what, [Cell::Bytes(of(&full)), Cell::Bytes(of(&compacted)), share(of(&full))]);
-    };
-    row("frames of the pool", |metadata| metadata.frames);
-    row("zspage records (the original's struct zspage)", |metadata| metadata.zspages);
-    row("handle table", |metadata| metadata.handles);
-    row("headers in objects", |metadata| metadata.headers);
+    let freed = format!("{FREED_PERCENT} % freed,|compacted");
+    let columns = ["full", &*freed, "share|when full"];
+    let mut table = Table::new("Metadata, against the frames of the pool", &columns);
+    let share = |(_, bytes): (&str, u64)| Cell::Share(bytes as f64 / full[0].1 as f64);
+    for (before, (what, after)) in full.into_iter().zip(sizes(&pool)) {
+        table.row(what, [Cell::Bytes(before.1), Cell::Bytes(after), share(before)]);
+    }
     report.tables.push(table);
-    let records = share(full.zspages);
-    report.goal(
-        "zspage records / frames of a full pool",
-        Bound::AtMost(MAX_METADATA_SHARE),
-        records,
-    );
+    let what = "zspage records / frames of a full pool";
+    report.goal(what, Bound::AtMost(MAX_METADATA_SHARE), share(full[1]));
     Ok(())
 }
 
-/// Sizes of frames and metadata at one moment. Units: bytes.
-struct Metadata {
-    frames: u64,
-    zspages: u64,
-    handles: u64,
-    headers: u64,
-}
-
-impl Metadata {
-    fn of(pool: &Pool) -> Self {
-        let stats = pool.stats();
-        let small = stats.classes.iter().filter(|line| !line.class.is_huge());
-        Self {
-            frames: stats.frames * FRAME_SIZE as u64,
-            zspages: stats.zspage_bytes,
-            handles: stats.handle_bytes,
-            headers: small.map(|line| line.objects_used * size_of::<u32>() as u64).sum(),
-        }
-    }
+/// Returns the sizes of frames and metadata. Units: bytes.
+fn sizes(pool: &Pool) -> [(&'static str, u64); 4] {
+    let stats = pool.stats();
+    let small = stats.classes.iter().filter(|line| !line.class.is_huge());
+    let headers = small.map(|line| line.objects_used * size_of::<u32>() as u64).sum();
+    [
+        ("frames of the pool", FrameCount(stats.frames).bytes()),
+        ("zspage records (the original's struct zspage)", stats.zspage_bytes),
+        ("handle table", stats.handle_bytes),
+        ("headers in objects", headers),
+    ]
 }
 
 /// Measures the longest hold of a class lock in each part of a pool's life (L-16).
 fn holds(lab: &Lab, blobs: &Blobs, report: &mut Report) -> Result<()> {
-    let mut table = Table::new(
-        "Longest hold of a class lock, CPU time of the holder",
-        &["longest", "whole part", "what was done"],
-    );
+    let columns = ["longest", "whole part", "what was done"];
+    let mut table = Table::new("Longest hold of a class lock, CPU time of the holder", &columns);
     let mut longest_of_all = Duration::ZERO;
-    let (pool, mut handles) =
-        (pool_of(lab, blobs.len(), HoldTimes::Measured)?, Vec::with_capacity(blobs.len()));
+    let pool = pool_of(lab, blobs.len(), HoldTimes::Measured)?;
+    let mut handles = Vec::with_capacity(blobs.len());
     let mut part = |pool: &Pool, what: &str, work: &mut dyn FnMut() -> Result<u64>| -> Result<()> {
         let start = thread_cpu_time();
         let done = work()?;
         let whole = thread_cpu_time() - start;
         let longest = pool.take_max_hold_time().context("hold times are not measured")?;
         longest_of_all = longest_of_all.max(longest);
-        let cells = [
-            Cell::Seconds(longest.as_secs_f64()),
-            Cell::Seconds(whole.as_secs_f64()),
-            Cell::Count(done),
-        ];
-        table.row(what, cells);
+        let [longest, whole] = [longest, whole].map(|time| Cell::Seconds(time.as_secs_f64()));
+        table.row(what, [longest, whole, Cell::Count(done)]);
         Ok(())
     };
-    // The parts of the pool's life: store, free, compact objects, compact frames.
     part(&pool, "objects stored", &mut || {
         for number in 0..blobs.len() {
             handles.push(pool.store(blobs.get(number))?);
@@ -305,23 +274,15 @@ fn verify(
 ) -> Result<u64> {
     let (mut buf, mut count) = ([0; PAGE], 0);
     for (number, handle) in objects {
-        ensure!(
-            pool.read(handle)?.contiguous(&mut buf) == blobs.get(number),
-            "object {number} differs from what was stored"
-        );
+        let is_same = pool.read(handle)?.contiguous(&mut buf) == blobs.get(number);
+        ensure!(is_same, "object {number} differs from what was stored");
         count += 1;
     }
     pool.check().context("the pool's book-keeping is inconsistent")?;
     Ok(count)
 }
 
-impl Pair {
-    fn medians(&self) -> (f64, f64) {
-        let median = |samples: &[f64]| {
-            let mut sorted = samples.to_vec();
-            sorted.sort_by(f64::total_cmp);
-            sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
-        };
-        (median(&self.with), median(&self.without))
-    }
+fn median(mut samples: Vec<f64>) -> f64 {
+    samples.sort_by(f64::total_cmp);
+    samples.get(samples.len() / 2).copied().unwrap_or(f64::NAN)
 }

@@ -4,6 +4,8 @@
 //! also measures how much of a region set aside for contiguous allocation the store can use before
 //! the region is taken.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use block::Bytes;
 use frames::{ContigError, ContigRequest, FRAME_SIZE, Order, Pfn, Zone};
@@ -11,10 +13,11 @@ use zram::{Budget, Movability, ZramConfig};
 
 use super::disk::Disk;
 use super::free::Free;
-use super::input::{Lab, timed};
+use super::input::Lab;
 use super::rng::Rng;
 use super::scarce::{self, Scarce};
 use super::table::{Bound, Cell, Report, Table};
+use crate::durations::timed;
 
 /// Orders of the allocated blocks.
 const ORDERS: [u8; 3] = [2, 3, 9];
@@ -35,7 +38,7 @@ struct Blocks {
     attempts: u64,
     successes: u64,
     moved: u64,
-    seconds: f64,
+    time: Duration,
     /// Results below the point where a block is promised.
     scarce: Scarce,
     verified: usize,
@@ -49,17 +52,16 @@ struct Region {
     /// Reason why the region could not be taken.
     refused: Option<ContigError>,
     moved: u64,
-    seconds: f64,
+    time: Duration,
     verified: usize,
 }
 
 /// Runs the experiment.
 pub(super) fn run(lab: &Lab) -> Result<Report> {
     let arena = arena(lab)?;
-    let mut table = Table::new(
-        "Blocks of contiguous frames, requested while enough memory is free",
-        &["original", "memzip|off", "memzip|on"],
-    );
+    let columns = ["original", "memzip|off", "memzip|on"];
+    let title = "Blocks of contiguous frames, requested while enough memory is free";
+    let mut table = Table::new(title, &columns);
     let mut report = lab.report("E-5", "contiguous frames among scattered zspages");
     report.notes = vec![
         format!("off: frames cannot move; on: they can. The zone was full, then {DISCARD_PERCENT} % of the pages were discarded at random."),
@@ -69,8 +71,7 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
     ];
     for order in ORDERS.map(Order::new).into_iter().flatten() {
         let on = blocks(lab, arena, Movability::On, order, ATTEMPTS)?;
-        // As many attempts as where frames can move: refused attempts take no memory and would
-        // never end.
+        // As many attempts: refused ones take no memory and would never end.
         let off = blocks(lab, arena, Movability::Off, order, on.attempts)?;
         let mut row = |what: &str, cell: &dyn Fn(&Blocks) -> Cell| {
             table.row(format!("{order}: {what}"), [Cell::None, cell(&off), cell(&on)]);
@@ -82,33 +83,30 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
         row("attempts", &|run| Cell::Count(run.attempts));
         row("success", &|run| Cell::share(rate(run)));
         row("frames moved", &|run| Cell::Count(run.moved));
-        row("time for all", &|run| Cell::Seconds(run.seconds));
+        row("time for all", &|run| Cell::Seconds(run.time.as_secs_f64()));
         row("pages evicted for each block", &|run| {
             if run.successes > 0 { Cell::Count(0) } else { Cell::None }
         });
         row("free frames below the promise", &|run| Cell::Count(run.scarce.free));
-        row("attempts below the promise", &|run| Cell::Count(run.scarce.attempts));
-        row("success below the promise, nothing evicted", &|run| Cell::share(run.scarce.rate()));
+        row("attempts below the promise", &|_| Cell::Count(scarce::BLOCKS));
+        row("success below the promise, nothing evicted", &|run| {
+            Cell::Share(run.scarce.at_once as f64 / scarce::BLOCKS as f64)
+        });
         row("blocks allocated below the promise", &|run| Cell::Count(run.scarce.successes));
         row("pages evicted below the promise for each block", &|run| {
-            run.scarce.evicted_for_each().map_or(Cell::None, Cell::Mean)
+            let Scarce { evicted, successes, .. } = run.scarce;
+            if successes > 0 { Cell::Mean(evicted as f64 / successes as f64) } else { Cell::None }
         });
-        match rate(&on) {
-            Some(rate) => {
-                let what = format!("{order}: success");
-                report.goal(what, Bound::AtLeast(1.0), Cell::Share(rate));
-            }
-            None => report.notes.push(format!(
-                "At this size a block of {order} does not fit: choose a larger --size."
-            )),
+        if let Some(rate) = rate(&on) {
+            report.goal(format!("{order}: success"), Bound::AtLeast(1.0), Cell::Share(rate));
+        } else {
+            let note = "does not fit: choose a larger --size.";
+            report.notes.push(format!("At this size a block of {order} {note}"));
         }
         report.verified_pages += (off.verified + on.verified) as u64;
     }
     // The region, in both zones.
-    let mut regions = Table::new(
-        "A region set aside for contiguous allocation",
-        &["original", "memzip|off", "memzip|on"],
-    );
+    let mut regions = Table::new("A region set aside for contiguous allocation", &columns);
     let (off, on) = (region(lab, arena, Movability::Off)?, region(lab, arena, Movability::On)?);
     let mut row = |what: &str, cell: &dyn Fn(&Region) -> Cell| {
         regions.row(what, [Cell::None, cell(&off), cell(&on)]);
@@ -122,17 +120,16 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
         Cell::Count(run.refused.is_none().into())
     });
     row("frames moved for that", &|run| Cell::Count(run.moved));
-    row("time for that", &|run| Cell::Seconds(run.seconds));
+    row("time for that", &|run| Cell::Seconds(run.time.as_secs_f64()));
     let unused = Cell::Count(on.frames - on.used);
     let what = "frames of the region left unused when the store is full";
     report.goal(what, Bound::AtMost(0.0), unused);
     let taken = Cell::Count(on.refused.is_none().into());
     report.goal("the whole region could be taken back", Bound::AtLeast(1.0), taken);
-    report.notes.extend(
-        on.refused.map(|error| {
-            format!("The region could not be taken although frames can move: {error}.")
-        }),
-    );
+    if let Some(error) = on.refused {
+        let note = "The region could not be taken although frames can move";
+        report.notes.push(format!("{note}: {error}."));
+    }
     let frames = arena.0 / FRAME_SIZE as u64;
     let arena = format!("{ARENA_PERCENT} % of what the pages take, {frames} frames");
     report.setup.push(("arena", arena));
@@ -147,7 +144,7 @@ fn rate(run: &Blocks) -> Option<f64> {
 
 /// Returns the size of an arena that the pages overflow.
 fn arena(lab: &Lab) -> Result<Bytes> {
-    let disk = Disk::filled(&lab.pages, lab.config())?;
+    let disk = Disk::filled(&lab.pages, lab.config)?;
     Ok(Bytes(disk.zram.stat().mm.mem_used_total * ARENA_PERCENT / 100))
 }
 
@@ -159,14 +156,14 @@ fn blocks(
     max: u64,
 ) -> Result<Blocks> {
     // Fill the arena and discard pages at random, so that free frames are scattered.
-    let mut disk =
-        Disk::new(&lab.pages, ZramConfig { arena: Some(arena), movability, ..lab.config() })?;
+    let config = ZramConfig { arena: Some(arena), movability, ..lab.config };
+    let mut disk = Disk::new(&lab.pages, config)?;
     let stored = disk.fill_until_full()?;
     disk.discard_some(&mut Rng::new(lab.seed), stored, DISCARD_PERCENT)?;
     let zone = disk.zram.zone();
     let (free, before) = (Free::of_zone(zone), zone.vmstat().pgmigrate_success);
     // Allocate blocks while enough memory is free, measured.
-    let ((attempts, held), seconds) = timed(|| ask(zone, order, max));
+    let ((attempts, held), time) = timed(|| ask(zone, order, max));
     let moved = zone.vmstat().pgmigrate_success - before;
     // Compare while the blocks are held: moving must not have changed any content.
     disk.compare()?;
@@ -174,7 +171,7 @@ fn blocks(
     drop(held);
     // Then below that point.
     let scarce = scarce::measure(&mut disk, stored, order, lab.seed)?;
-    Ok(Blocks { free, attempts, successes, moved, seconds, scarce, verified: disk.verify()? })
+    Ok(Blocks { free, attempts, successes, moved, time, scarce, verified: disk.verify()? })
 }
 
 /// Allocates at most `max` blocks, as long as enough memory is free for one and for the moves.
@@ -191,7 +188,7 @@ fn ask(zone: &Zone, order: Order, max: u64) -> (u64, Vec<frames::Block<'_>>) {
 fn region(lab: &Lab, arena: Bytes, movability: Movability) -> Result<Region> {
     // Fill an arena that has a region, and count the frames of the region that the store uses.
     let contiguous = Some(Bytes(arena.0 / REGION));
-    let config = ZramConfig { arena: Some(arena), contiguous, movability, ..lab.config() };
+    let config = ZramConfig { arena: Some(arena), contiguous, movability, ..lab.config };
     let mut disk = Disk::new(&lab.pages, config)?;
     let stored = disk.fill_until_full()?;
     let region = disk.zram.contiguous().context("the device has no contiguous region")?;
@@ -205,18 +202,10 @@ fn region(lab: &Lab, arena: Bytes, movability: Movability) -> Result<Region> {
     // Take the whole region, measured.
     let before = zone.vmstat().pgmigrate_success;
     let whole = Pfn(range.start)..Pfn(range.end);
-    let (taken, seconds) = timed(|| zone.alloc_contig_range(whole, ContigRequest::default()));
+    let (taken, time) = timed(|| zone.alloc_contig_range(whole, ContigRequest::default()));
     let moved = zone.vmstat().pgmigrate_success - before;
     disk.compare()?;
-    let refused = taken.err();
+    let (frames, stored, refused) = (region.frames.0, stored as u64, taken.err());
     let verified = disk.verify()?;
-    Ok(Region {
-        frames: region.frames.0,
-        used,
-        stored: stored as u64,
-        refused,
-        moved,
-        seconds,
-        verified,
-    })
+    Ok(Region { frames, used, stored, refused, moved, time, verified })
 }

@@ -16,7 +16,7 @@ pub(super) struct Free {
 
 impl Free {
     /// Creates a value from blocks alone, as in the original's tables.
-    pub(super) fn of_blocks(blocks: [u64; ORDERS]) -> Self {
+    pub(super) const fn of_blocks(blocks: [u64; ORDERS]) -> Self {
         Self { blocks, in_use: 0 }
     }
 
@@ -50,8 +50,7 @@ impl Free {
         self.frames_from(0)
     }
 
-    /// Returns the share of free memory in blocks of at least this order, or `None` without free
-    /// memory.
+    /// Returns the share of free memory in blocks of at least this order, if any memory is free.
     pub(super) fn share_from(&self, order: usize) -> Option<f64> {
         (self.frames() > 0).then(|| self.frames_from(order) as f64 / self.frames() as f64)
     }

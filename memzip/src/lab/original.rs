@@ -6,43 +6,28 @@
 //! series for migration of non-LRU pages ("zsmalloc: page migration support", "zram: use
 //! __GFP_MOVABLE for memory allocation"), measured in zone DMA32 of a guest with 1 GiB.
 //!
-//! Those machines and data were different, so the figures are a reference and not a speed
-//! comparison.
+//! Machines and data were different: the figures are a reference and no comparison of speed.
 
 use super::free::{Free, ORDERS};
 
-/// E-1: bytes of objects and of the frames that held them.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct E1Figures {
-    pub(super) object_bytes: u64,
-    pub(super) used_before: u64,
-    pub(super) used_after: u64,
-    /// Free memory of the machine (MemFree) before and after. Units: KiB.
-    pub(super) free_kib: [u64; 2],
+/// Bytes of objects in E-1: 8 GB of swap on zram after heavy swapping, then compacted by hand.
+const E1_OBJECTS: u64 = 60_212_066;
+/// Bytes of the frames that held them, before and after.
+const E1_FRAMES: [u64; 2] = [140_103_680, 76_185_600];
+/// Free memory of the machine (MemFree) in E-1, before and after. Units: KiB.
+pub(super) const E1_FREE_KIB: [u64; 2] = [840_192, 901_932];
+
+/// Returns object bytes over frame bytes in E-1, before and after.
+pub(super) fn e1_ratios() -> [f64; 2] {
+    E1_FRAMES.map(|frames| E1_OBJECTS as f64 / frames as f64)
 }
 
-impl E1Figures {
-    /// Returns object bytes over frame bytes, before and after.
-    pub(super) fn ratios(&self) -> (f64, f64) {
-        let ratio = |used: u64| self.object_bytes as f64 / used as f64;
-        (ratio(self.used_before), ratio(self.used_after))
-    }
-
-    /// Returns the number of freed frames.
-    pub(super) fn frames_freed(&self) -> u64 {
-        (self.used_before - self.used_after) / frames::FRAME_SIZE as u64
-    }
+/// Returns the number of frames freed in E-1.
+pub(super) fn e1_frames_freed() -> u64 {
+    (E1_FRAMES[0] - E1_FRAMES[1]) / frames::FRAME_SIZE as u64
 }
 
-/// 8 GB of swap on zram after heavy swapping, then compacted by hand.
-pub(super) const E1: E1Figures = E1Figures {
-    object_bytes: 60_212_066,
-    used_before: 140_103_680,
-    used_after: 76_185_600,
-    free_kib: [840_192, 901_932],
-};
-
-/// E-2: figures before and after compaction.
+/// E-2: figures of a phone after some use, before and after compaction.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct E2Figures {
     pub(super) used_kib: [u64; 2],
@@ -54,7 +39,13 @@ pub(super) struct E2Figures {
     pub(super) blocks: [[u64; ORDERS]; 2],
 }
 
-/// A phone after some use.
+impl E2Figures {
+    /// Returns used over total memory, before and after.
+    pub(super) fn ratios(&self) -> [f64; 2] {
+        [0, 1].map(|moment| self.used_kib[moment] as f64 / self.total_kib[moment] as f64)
+    }
+}
+
 pub(super) const E2: E2Figures = E2Figures {
     used_kib: [156_677, 156_673],
     total_kib: [166_092, 160_564],
@@ -66,31 +57,17 @@ pub(super) const E2: E2Figures = E2Figures {
     ],
 };
 
-/// E-3: free blocks at the start and after the compaction.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct E3Figures {
-    pub(super) init: [u64; ORDERS],
-    pub(super) after: [u64; ORDERS],
-}
-
-impl E3Figures {
-    /// Returns free memory at both moments.
-    pub(super) fn free(&self) -> [Free; 2] {
-        [Free::of_blocks(self.init), Free::of_blocks(self.after)]
-    }
-}
-
-/// E-3 without movable zspages.
-pub(super) const E3_OLD: E3Figures = E3Figures {
-    init: [16380, 13777, 9184, 3805, 789, 54, 3, 0, 0, 0, 0],
-    after: [5219, 5526, 4969, 3455, 1831, 677, 139, 15, 0, 0, 0],
-};
+/// E-3 without movable zspages: free blocks at the start and after the compaction.
+pub(super) const E3_OLD: [Free; 2] = [
+    Free::of_blocks([16380, 13777, 9184, 3805, 789, 54, 3, 0, 0, 0, 0]),
+    Free::of_blocks([5219, 5526, 4969, 3455, 1831, 677, 139, 15, 0, 0, 0]),
+];
 
 /// E-3 with movable zspages.
-pub(super) const E3_NEW: E3Figures = E3Figures {
-    init: [18891, 16774, 10862, 3947, 637, 21, 0, 0, 0, 0, 0],
-    after: [1612, 3139, 3154, 2469, 1745, 990, 384, 94, 7, 0, 0],
-};
+pub(super) const E3_NEW: [Free; 2] = [
+    Free::of_blocks([18891, 16774, 10862, 3947, 637, 21, 0, 0, 0, 0, 0]),
+    Free::of_blocks([1612, 3139, 3154, 2469, 1745, 990, 384, 94, 7, 0, 0]),
+];
 
 #[cfg(test)]
 mod tests {
@@ -98,21 +75,14 @@ mod tests {
 
     #[test]
     fn the_figures_give_the_published_ratios() {
-        let (before, after) = E1.ratios();
-        assert_eq!(
-            (format!("{before:.4}"), format!("{after:.4}")),
-            ("0.4298".into(), "0.7903".into())
-        );
-        assert_eq!(E1.frames_freed(), 15_605);
-        let ratio = |moment: usize| E2.used_kib[moment] as f64 / E2.total_kib[moment] as f64;
-        assert_eq!(
-            (format!("{:.4}", ratio(0)), format!("{:.4}", ratio(1))),
-            ("0.9433".into(), "0.9758".into())
-        );
-        let [init, after] = E3_NEW.free();
+        let shown = |ratios: [f64; 2]| ratios.map(|ratio| format!("{ratio:.4}"));
+        assert_eq!(shown(e1_ratios()), ["0.4298", "0.7903"]);
+        assert_eq!(e1_frames_freed(), 15_605);
+        assert_eq!(shown(E2.ratios()), ["0.9433", "0.9758"]);
+        let [init, after] = E3_NEW;
         assert_eq!((init.frames(), after.frames()), (138_327, 138_258));
         assert_eq!(format!("{:.3}", after.share_from(4).expect("free")), "0.709");
-        let [init, after] = E3_OLD.free();
+        let [init, after] = E3_OLD;
         assert_eq!((init.frames(), after.frames()), (125_654, 125_563));
         assert_eq!(format!("{:.3}", after.share_from(5).expect("free")), "0.259");
         assert_eq!((after.highest(), after.share_from(9)), (Some(7), Some(0.0)));

@@ -53,8 +53,7 @@ impl Pages {
         if self.chosen.is_empty() { self.bytes.len() / PAGE } else { self.chosen.len() }
     }
 
-    /// Returns as many pages, but only those with a compressed length in `range`, or `None` if
-    /// there are fewer than `least` of these.
+    /// Returns as many pages with compressed lengths in `range`, if there are at least `least`.
     pub(super) fn that_compress_to(
         &self,
         algorithm: Algorithm,

@@ -10,19 +10,17 @@ use super::disk::Disk;
 use super::rng::Rng;
 
 /// Number of blocks to allocate.
-const BLOCKS: u64 = 8;
+pub(super) const BLOCKS: u64 = 8;
 /// Number of pages to evict before the next attempt.
 const EVICT_BATCH: usize = 32;
 /// Maximum number of pages to evict for one block.
-const MAX_EVICTED: usize = 2048;
+const MAX_EVICTED: u64 = 2048;
 
 /// Result of the measurement.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Scarce {
     /// Free frames at the start.
     pub(super) free: u64,
-    /// Blocks requested.
-    pub(super) attempts: u64,
     /// Blocks allocated without an eviction.
     pub(super) at_once: u64,
     /// Blocks allocated in the end.
@@ -31,20 +29,7 @@ pub(super) struct Scarce {
     pub(super) evicted: u64,
 }
 
-impl Scarce {
-    /// Returns the share of requests that needed no eviction.
-    pub(super) fn rate(self) -> Option<f64> {
-        (self.attempts > 0).then(|| self.at_once as f64 / self.attempts as f64)
-    }
-
-    /// Returns the mean number of pages evicted for each allocated block.
-    pub(super) fn evicted_for_each(self) -> Option<f64> {
-        (self.successes > 0).then(|| self.evicted as f64 / self.successes as f64)
-    }
-}
-
-/// Returns the number of free frames from which on a block of this order is promised: twice its
-/// frames plus the lowest watermark.
+/// Returns the free frames that promise a block: twice its frames plus the lowest watermark.
 pub(super) fn free_frames_needed(zone: &Zone, order: Order) -> FrameCount {
     FrameCount(zone.watermarks().min.0 + 2 * u64::from(order.frames()))
 }
@@ -72,39 +57,26 @@ pub(super) fn measure(
     let _taken = exhaust_zone(&zone, free_frames_needed(&zone, order));
     let mut result = Scarce { free: free_frames(&zone).0, ..Scarce::default() };
     // Evict pages at random, each at most once.
-    let order_of_eviction = Rng::new(seed.wrapping_add(1)).permutation(stored);
-    let mut victims = order_of_eviction.into_iter();
+    let mut victims = Rng::new(seed.wrapping_add(1)).permutation(stored).into_iter();
     let mut blocks = Vec::new();
-    while result.attempts < BLOCKS {
-        result.attempts += 1;
-        if let Some(block) = ask(&zone, order) {
-            result.at_once += 1;
-            blocks.push(block);
-            continue;
-        }
+    for _ in 0..BLOCKS {
         // Evict in batches until the allocation succeeds.
-        let mut evicted = 0;
-        while evicted < MAX_EVICTED {
-            let mut progress = false;
-            for page in victims
-                .by_ref()
-                .filter(|&page| disk.holds(page))
-                .take(EVICT_BATCH)
-                .collect::<Vec<_>>()
-            {
-                disk.discard(page)?;
-                evicted += 1;
-                progress = true;
-            }
+        let before = result.evicted;
+        loop {
             if let Some(block) = ask(&zone, order) {
+                result.at_once += u64::from(result.evicted == before);
                 blocks.push(block);
                 break;
             }
-            if !progress {
+            let most = EVICT_BATCH.min((before + MAX_EVICTED - result.evicted) as usize);
+            let batch: Vec<usize> =
+                victims.by_ref().filter(|&page| disk.holds(page)).take(most).collect();
+            if batch.is_empty() {
                 break;
             }
+            result.evicted += batch.len() as u64;
+            batch.into_iter().try_for_each(|page| disk.discard(page))?;
         }
-        result.evicted += evicted as u64;
     }
     result.successes = blocks.len() as u64;
     Ok(result)

@@ -12,33 +12,23 @@ use super::disk::Disk;
 pub(super) struct Recording(Vec<Range<usize>>);
 
 impl Recording {
-    /// Fills equal parts of the disk from `parts` threads, `run` pages at a time, and records the
-    /// order of the writes.
+    /// Fills the disk from `parts` threads, `run` pages at a time, and records the order.
     ///
     /// # Errors
     /// A write fails.
-    pub(super) fn of_a_fill(disk: &mut Disk<'_>, parts: usize, run: usize) -> Result<Self> {
+    pub(super) fn of_a_fill(disk: &Disk<'_>, parts: usize, run: usize) -> Result<Self> {
         let (each, turns) = (disk.len() / parts, Mutex::new(Vec::new()));
-        let this = &*disk;
+        let write = |part: usize| write_part(disk, part * each..(part + 1) * each, run, &turns);
         std::thread::scope(|scope| {
-            let writer = |part: usize| {
-                scope.spawn({
-                    let turns = &turns;
-                    move || write_part(this, part * each..(part + 1) * each, run, turns)
-                })
-            };
-            let writers: Vec<_> = (0..parts).map(writer).collect();
-            writers.into_iter().try_for_each(|writer| match writer.join() {
-                Ok(result) => result,
-                Err(panic) => std::panic::resume_unwind(panic),
+            let writers: Vec<_> = (0..parts).map(|part| scope.spawn(move || write(part))).collect();
+            writers.into_iter().try_for_each(|writer| {
+                writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
             })
         })?;
-        disk.note_fill(each * parts);
         Ok(Self(turns.into_inner()))
     }
 
-    /// Repeats the fill on another disk, in the same order on this thread, and calls `after` with
-    /// each run.
+    /// Repeats the fill on another disk in the same order and calls `after` with each run.
     ///
     /// # Errors
     /// A write or `after` fails.
@@ -47,13 +37,11 @@ impl Recording {
         disk: &mut Disk<'_>,
         mut after: impl FnMut(Range<usize>) -> Result<()>,
     ) -> Result<()> {
-        let mut end = 0;
         for run in &self.0 {
             disk.write_run(run.clone())?;
+            disk.note_run(run.clone());
             after(run.clone())?;
-            end = end.max(run.end);
         }
-        disk.note_fill(end);
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! Tests of `POST /v1/balloon`.
 
-use super::super::balloon_json::BalloonTarget::{Auto, Bytes as Fixed, Off};
+use super::super::change_json::BalloonTarget::{Auto, Bytes as Fixed, Off};
 use super::*;
 
 #[test]
@@ -8,13 +8,13 @@ fn the_balloon_reaches_its_target_and_stat_shows_it() {
     const MIB: u64 = 1 << 20;
     let fixture = Fixture::start(CLIENT_LIMITS);
     fixture.fill_and_thin();
-    assert_eq!(fixture.state.stat().movement.balloon.mode, "off");
+    assert_eq!(fixture.state.stat().balloon.mode, "off");
     let change = fixture.balloon("{\"target\": 8388609}");
     // One byte more than whole frames: rounded up to a frame.
     assert_eq!((&*change.outcome, change.balloon.actual), ("reached", 8 * MIB + 4096));
-    let movement = client::stat(&fixture.socket()).expect("it answers").movement;
-    assert_eq!((&*movement.balloon.mode, movement.balloon.actual), ("fixed", 8 * MIB + 4096));
-    assert_eq!((movement.vmstat["balloon_inflate"], movement.vmstat["balloon_deflate"]), (2049, 0));
+    let stat = client::stat(&fixture.socket()).expect("it answers");
+    assert_eq!((&*stat.balloon.mode, stat.balloon.actual), ("fixed", 8 * MIB + 4096));
+    assert_eq!((stat.vmstat["balloon_inflate"], stat.vmstat["balloon_deflate"]), (2049, 0));
     assert_eq!(fixture.balloon("{\"target\": 0}").balloon.actual, 0);
 
     let change = fixture.balloon("{\"target\": \"auto\"}");
@@ -36,7 +36,7 @@ fn the_balloon_reaches_its_target_and_stat_shows_it() {
 fn a_refused_target_changes_nothing() {
     let fixture = Fixture::start(CLIENT_LIMITS);
     fixture.balloon("{\"target\": 4194304}");
-    let max = fixture.state.stat().movement.balloon.most;
+    let max = fixture.state.stat().balloon.most;
     for junk in [
         "",
         "{}",
@@ -58,14 +58,14 @@ fn a_refused_target_changes_nothing() {
     }
     let (status, head, _) = fixture.raw("GET /v1/balloon HTTP/1.1\r\nhost: x\r\n\r\n");
     assert!(status == 405 && head.contains("allow: post"), "{head}");
-    assert_eq!(fixture.state.stat().movement.balloon.actual, 4 << 20);
+    assert_eq!(fixture.state.stat().balloon.actual, 4 << 20);
 }
 
 #[test]
 fn concurrent_targets_end_with_one_and_its_mode() {
     let fixture = Fixture::start(CLIENT_LIMITS);
     fixture.fill_and_thin();
-    let maintenance = fixture.state.maintenance();
+    let maintenance = &fixture.state.maintenance;
     for round in 0..100 {
         std::thread::scope(|scope| {
             for target in [Fixed(24 << 20), Off, Auto, Fixed(3 << 20), Off, Fixed(16 << 20)] {
@@ -109,7 +109,7 @@ fn without_a_limit_only_committed_memory_is_taken() {
         ("reached, limited to what the arena can give now", 0)
     );
     fixture.fill_and_thin();
-    let held = fixture.state.maintenance().balloon_report().held;
+    let held = fixture.state.maintenance.balloon_report().held;
     let change = fixture.balloon("{\"target\": 1099511627776}");
     let balloon = &change.balloon;
     assert!(

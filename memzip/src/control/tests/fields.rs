@@ -1,6 +1,6 @@
 //! The complete set of names that scripts and dashboards rely on, in order.
 
-use super::super::balloon_json::BalloonTarget;
+use super::super::change_json::BalloonTarget;
 use super::*;
 
 /// Starts a server whose statistics have every optional part.
@@ -9,7 +9,7 @@ fn full() -> Fixture {
     let page: Vec<u8> = (0..4096_u32).map(|at| (at * at / 977) as u8).collect();
     let span = Span::new(0, 4096, fixture.disk.size()).expect("inside");
     fixture.disk.write(span, &page).expect("room");
-    fixture.state.maintenance().set_balloon(BalloonTarget::Auto).expect("pressure is followed");
+    fixture.state.maintenance.set_balloon(BalloonTarget::Auto).expect("pressure is followed");
     fixture
 }
 

@@ -41,7 +41,7 @@ fn a_limit_below_what_is_held_refuses_writes_only() {
     let limit = (needed - MIB + 1).next_multiple_of(4096);
     assert_eq!(answer["mem_limit"], limit);
     assert!(answer["mem_total"].as_u64().is_some_and(|held| held > limit), "{answer}");
-    assert_eq!(client::stat(&fixture.socket()).expect("it answers").mem_limit, limit);
+    assert_eq!(client::stat(&fixture.socket()).expect("it answers").mm.mem_limit, limit);
     assert!(matches!(write(&fixture, 600), Err(block::BlockError::NoSpace { .. })));
     let span = |page: u64| Span::new(page * 4096, 4096, fixture.disk.size()).expect("inside");
     (0..512).for_each(|page| fixture.disk.verify(span(page)).expect("still there"));
@@ -57,7 +57,7 @@ fn a_limit_below_what_is_held_refuses_writes_only() {
 #[test]
 fn the_arena_bounds_the_limit() {
     let fixture = Fixture::start(CLIENT_LIMITS);
-    let start = fixture.state.stat().mem_limit;
+    let start = fixture.state.stat().mm.mem_limit;
     let max = fixture.disk.zone().capacity().bytes().max(start);
     for above in [max + 1, u64::MAX] {
         let (status, body) =
@@ -65,7 +65,7 @@ fn the_arena_bounds_the_limit() {
         assert_eq!(status, 400, "{body}");
         assert!(body.contains(&above.to_string()) && body.contains(&max.to_string()), "{body}");
     }
-    assert_eq!(fixture.state.stat().mem_limit, start);
+    assert_eq!(fixture.state.stat().mm.mem_limit, start);
     assert_eq!(set_limit(&fixture, max)["mem_limit"], max);
     // No limit is too small: only writes notice.
     assert_eq!(set_limit(&fixture, 1)["mem_limit"], 4096);
@@ -78,12 +78,12 @@ fn a_reset_peak_starts_from_what_is_used() {
     fixture.fill_and_thin();
     client::compact(&fixture.socket(), CompactRequest::default()).expect("it answers");
     let before = fixture.state.stat();
-    assert!(before.mem_used_max > before.mem_used_total, "{before:?}");
+    assert!(before.mm.mem_used_max > before.mm.mem_used_total, "{before:?}");
     let answer = set(&fixture, "/v1/mem_used_max", "{\"mem_used_max\": 0}");
-    assert_eq!(answer["mem_used_max"], before.mem_used_total);
-    assert_eq!(fixture.state.stat().mem_used_max, before.mem_used_total);
+    assert_eq!(answer["mem_used_max"], before.mm.mem_used_total);
+    assert_eq!(fixture.state.stat().mm.mem_used_max, before.mm.mem_used_total);
     write(&fixture, 1).expect("room");
-    assert!(fixture.state.stat().mem_used_max > before.mem_used_total);
+    assert!(fixture.state.stat().mm.mem_used_max > before.mm.mem_used_total);
 }
 
 #[test]
@@ -112,5 +112,8 @@ fn a_refused_body_changes_nothing() {
     assert_eq!(status, 400, "{body}");
     assert!(body.contains("set it to 0") && body.contains("4096"), "{body}");
     let after = fixture.state.stat();
-    assert_eq!((after.mem_limit, after.mem_used_max), (before.mem_limit, before.mem_used_max));
+    assert_eq!(
+        (after.mm.mem_limit, after.mm.mem_used_max),
+        (before.mm.mem_limit, before.mm.mem_used_max)
+    );
 }

@@ -1,27 +1,53 @@
-//! The line on standard error that reports memory failures.
+//! Warnings on standard error of a server: the memory limit is near, or memory has failed.
 
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use frames::MemoryFailureStats;
-use zram::Zram;
+use parking_lot::Mutex;
+use zram::{NearlyFull, Zram};
 
 use crate::output;
-use crate::sizes::grouped;
+use crate::sizes::{grouped, human};
 
-/// Interval at which failures are polled and reported.
-const INTERVAL: Duration = Duration::from_secs(1);
+/// Minimum time between two warnings that the limit is near.
+const MIN_INTERVAL: Duration = Duration::from_secs(10);
+/// Interval at which memory failures are polled.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Prints one line, unless one was printed in the last ten seconds.
+///
+/// The counter in `memzip stat` counts every call.
+pub(crate) fn nearly_full(near: NearlyFull) {
+    static LAST: Mutex<Option<Instant>> = Mutex::new(None);
+    if is_due(&mut LAST.lock(), Instant::now()) {
+        let [needed, limit] = [near.needed, near.limit].map(human);
+        // Not eprintln, since this is a connection's thread: eprintln blocks while a pipe is full
+        // and panics when the terminal is gone.
+        output::warn(&format!(
+            "nearly full: {needed} of --mem-limit {limit} are needed; writes will fail at the limit"
+        ));
+    }
+}
+
+fn is_due(last: &mut Option<Instant>, now: Instant) -> bool {
+    let is_due = last.is_none_or(|last| now.saturating_duration_since(last) >= MIN_INTERVAL);
+    if is_due {
+        *last = Some(now);
+    }
+    is_due
+}
 
 /// Catches memory failures from now on and starts a thread that reports them.
 ///
 /// Failed memory then loses the pages stored in it instead of ending the process.
-pub(crate) fn catch(disk: &Arc<Zram>) -> Result<()> {
+pub(crate) fn catch_memory_failures(disk: &Arc<Zram>) -> Result<()> {
     sys::memory_failure::catch_memory_failures().context("cannot handle SIGBUS")?;
     let disk = Arc::downgrade(disk);
     std::thread::Builder::new()
         .name("memory-failure".to_owned())
-        .spawn(move || watch(&disk, INTERVAL, output::warn))
+        .spawn(move || watch(&disk, POLL_INTERVAL, output::warn))
         .context("cannot start a thread")?;
     Ok(())
 }
@@ -41,12 +67,11 @@ fn watch(disk: &Weak<Zram>, interval: Duration, report: impl Fn(&str)) {
 }
 
 fn line(stats: MemoryFailureStats) -> String {
+    let [total, recovered, delayed] =
+        [stats.total, stats.recovered, stats.delayed].map(|frames| grouped(frames.0));
     format!(
-        "memory failure: {} pages of memory have failed, {} of them are out of use and {} still in use; \
-         what was stored there is lost, and reads of it are I/O errors",
-        grouped(stats.total.0),
-        grouped(stats.recovered.0),
-        grouped(stats.delayed.0)
+        "memory failure: {total} pages of memory have failed, {recovered} of them are out of use and {delayed} still in use; \
+         what was stored there is lost, and reads of it are I/O errors"
     )
 }
 
@@ -88,5 +113,14 @@ mod tests {
         drop(disk);
         thread.join().expect("no panic");
         assert_eq!(received.iter().count(), 0, "nothing has failed since");
+    }
+
+    #[test]
+    fn one_line_in_ten_seconds() {
+        let start = Instant::now();
+        let mut last = None;
+        let due = [0, 1, 9, 10, 11, 19, 20, 60]
+            .map(|second| is_due(&mut last, start + Duration::from_secs(second)));
+        assert_eq!(due, [true, false, false, true, false, false, true, true]);
     }
 }

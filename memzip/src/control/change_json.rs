@@ -1,6 +1,61 @@
-//! Request and answer of `POST /v1/balloon`, and the balloon's part of `GET /v1/stat`.
+//! Requests that change something, and their answers: `POST /v1/compact`, `/v1/balloon`,
+//! `/v1/mem_limit` and `/v1/mem_used_max`. The last two have the names and the meaning of the files
+//! of `/sys/block/zram0`. The balloon's part of `GET /v1/stat` is here, too.
 
 use serde::{Deserialize, Deserializer, Serialize};
+use thiserror::Error;
+use zram::{Compaction, FrameCompaction, Stat};
+
+/// Body of `POST /v1/compact`; each field may be left out, and the body as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct CompactRequest {
+    /// Whether to compact objects.
+    pub(crate) objects: bool,
+    /// Whether to compact frames, after the objects.
+    pub(crate) frames: bool,
+    /// Time limit of both kinds together. Units: milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) budget_ms: Option<u64>,
+}
+
+impl Default for CompactRequest {
+    fn default() -> Self {
+        Self { objects: true, frames: true, budget_ms: None }
+    }
+}
+
+/// Result of a compaction, and `mem_used_total` and `mem_total` around it in bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CompactReport {
+    /// Object compaction; null when it was not requested.
+    pub(crate) objects: Option<PartReport>,
+    /// Frame compaction; null when it was not requested.
+    pub(crate) frames: Option<PartReport>,
+    /// The sum over the attempts to compact objects.
+    #[serde(flatten)]
+    pub(crate) object_work: Compaction,
+    /// The last attempt to compact frames.
+    #[serde(flatten)]
+    pub(crate) frame_work: FrameCompaction,
+    /// The worse outcome of both parts: `done`, `out of time` or `already running`.
+    pub(crate) outcome: String,
+    /// Duration. Units: microseconds.
+    pub(crate) duration_us: u64,
+    pub(crate) mem_used_before: u64,
+    pub(crate) mem_used_after: u64,
+    pub(crate) mem_total_before: u64,
+    pub(crate) mem_total_after: u64,
+}
+
+/// One of the two kinds of compaction.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PartReport {
+    /// `done`, `out of time` or `already running`.
+    pub(crate) outcome: String,
+    /// Duration. Units: microseconds.
+    pub(crate) duration_us: u64,
+}
 
 /// Target of the balloon.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,8 +105,7 @@ pub(crate) struct BalloonReport {
     pub(crate) actual: u64,
     /// Largest target that can be set now. Units: bytes.
     pub(crate) most: u64,
-    /// Memory the arena holds now, for any use, without the balloon's. Memory that left the process
-    /// lowers it. Units: bytes.
+    /// Memory of the process that the arena holds for any use but the balloon. Units: bytes.
     #[serde(default)]
     pub(crate) held: u64,
     /// The part of `actual` in whole blocks of 2 MiB. Units: bytes.
@@ -75,8 +129,7 @@ pub(crate) struct BalloonReport {
 pub(crate) struct PressureReport {
     /// The pressure file.
     pub(crate) source: String,
-    /// Share of the last 10 seconds in which at least one task stalled, in hundredths of a percent;
-    /// null before the first reading.
+    /// Share of the last 10 s in which a task stalled, in hundredths of a percent; null at first.
     pub(crate) some_avg10: Option<u16>,
     /// The same for the last 60 seconds.
     pub(crate) some_avg60: Option<u16>,
@@ -103,6 +156,57 @@ pub(crate) struct BalloonChange {
     pub(crate) freed: u64,
     /// The balloon after the change.
     pub(crate) balloon: BalloonReport,
+}
+
+/// Body of `POST /v1/mem_limit`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LimitRequest {
+    /// The new limit, rounded up to a frame; 0 for none. Units: bytes.
+    pub(crate) mem_limit: u64,
+}
+
+/// Body of `POST /v1/mem_used_max`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PeakRequest {
+    /// 0, as for the kernel's file: the peak starts again from what is used now.
+    pub(crate) mem_used_max: u64,
+}
+
+/// Answer to both: the values of `GET /v1/stat` after the change. Units: bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct LimitReport {
+    mem_limit: u64,
+    mem_total: u64,
+    mem_used_total: u64,
+    mem_used_max: u64,
+}
+
+impl From<Stat> for LimitReport {
+    fn from(stat: Stat) -> Self {
+        Self {
+            mem_limit: stat.mm.mem_limit,
+            mem_total: stat.memory.mem_total,
+            mem_used_total: stat.mm.mem_used_total,
+            mem_used_max: stat.mm.mem_used_max,
+        }
+    }
+}
+
+/// Reason why one of the two is refused; nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub(crate) enum LimitRefusal {
+    /// The limit is larger than the arena, which has its size from the start.
+    #[error(
+        "a limit of {asked} bytes is too large: the arena was made for {max} bytes when the server started; use 0 for no limit"
+    )]
+    ExceedsArena { asked: u64, max: u64 },
+    /// The peak is measured and cannot be chosen.
+    #[error(
+        "mem_used_max is measured: set it to 0 to start again from mem_used_total, not to {asked}"
+    )]
+    PeakNotZero { asked: u64 },
 }
 
 #[cfg(test)]
