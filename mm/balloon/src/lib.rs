@@ -100,7 +100,7 @@ pub const MAX_BATCH: usize = if cfg!(loom) { 2 } else { 256 };
 #[cfg(all(test, loom))]
 mod loom_tests;
 #[cfg(test)]
-mod recording_host;
+mod test_host;
 #[cfg(all(test, shuttle))]
 mod shuttle_tests;
 #[cfg(all(test, not(any(loom, shuttle))))]

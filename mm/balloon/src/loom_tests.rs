@@ -7,7 +7,7 @@ use frames::{
 };
 use sync::thread;
 
-use crate::recording_host::RecordingHost;
+use crate::test_host::RecordingHost;
 use crate::{Balloon, BalloonConfig, BalloonUnit, StopReason};
 
 fn model(check: impl Fn() + Sync + Send + 'static) {

@@ -13,7 +13,7 @@ use sync::atomic::{AtomicU64, Ordering};
 use sync::thread;
 use zsmalloc::{AccessError, AllocError, Budget, Handle, Pool, PoolConfig};
 
-use crate::recording_host::RecordingHost;
+use crate::test_host::RecordingHost;
 use crate::{Balloon, BalloonConfig, BalloonUnit, StopReason};
 
 const SLOTS: usize = 5;

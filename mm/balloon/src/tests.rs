@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use frames::{Backing, Frame, FrameCount, MigrateType, Pfn, Reclaim, Zone, ZoneConfig};
 
-use crate::recording_host::RecordingHost;
+use crate::test_host::RecordingHost;
 use crate::{Balloon, BalloonConfig, BalloonUnit};
 
 /// Creates a zone on the heap.

@@ -7,7 +7,7 @@ use sys::host::Share;
 
 use super::*;
 use crate::policy::HoldReason;
-use crate::recording_host::RecordingHost;
+use crate::test_host::RecordingHost;
 use crate::{BalloonConfig, StopReason};
 
 /// A temporary file of the test, removed on drop.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use frames::{AllocError, NoLocksHeld, Order, Shrinker, ShrinkerPriority};
 
 use super::*;
-use crate::recording_host::Message;
+use crate::test_host::Message;
 use crate::{InflateError, MAX_BATCH, Shortage, StopReason};
 
 #[test]

@@ -7,7 +7,7 @@ use frames::{CompactRequest, MigrateMode, Order};
 
 use super::*;
 use crate::StopReason;
-use crate::recording_host::Message;
+use crate::test_host::Message;
 
 /// Creates a balloon of three frames above 600 free ones.
 fn three() -> (Arc<Zone>, Arc<Balloon>, Arc<RecordingHost>) {
