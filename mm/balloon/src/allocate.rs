@@ -14,27 +14,21 @@ use frames::{
 };
 
 use crate::MAX_BATCH;
-use crate::balloon::Balloon;
-use crate::config::{BalloonSource, BalloonUnit};
-use crate::outcome::Shortage;
+use crate::balloon::{Balloon, BalloonSource, BalloonUnit};
+use crate::report::Shortage;
 
-/// The time a batch may spend on compaction for whole blocks. Another target takes effect after at
-/// most this time.
+/// The time a batch may spend on compaction, and so the delay of another target's effect.
 const COMPACTION_TIMEOUT: Duration = Duration::from_millis(50);
 
 pub(crate) const BLOCK_FRAMES: u64 = PAGEBLOCK_FRAMES as u64;
 
 /// The number of compactions for whole blocks that are left for one target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct CompactionAttempts {
-    left: u8,
-}
+#[derive(Debug)]
+pub(crate) struct CompactionAttempts(u8);
 
-impl Default for CompactionAttempts {
-    /// Two seconds in total, since a store in use always leaves something to compact.
-    fn default() -> Self {
-        Self { left: 40 }
-    }
+impl CompactionAttempts {
+    /// The attempts of a target: two seconds, since a store in use always has more to compact.
+    pub(crate) const ALL: Self = Self(40);
 }
 
 /// The free frames of a zone that a balloon may take.
@@ -90,8 +84,7 @@ impl<'z> FrameBatch<'z> {
 }
 
 impl Balloon {
-    /// Allocates a batch of at most `missing` frames: committed frames first, untouched ones only
-    /// for [`BalloonSource::FreeFrames`].
+    /// Allocates a batch of at most `missing` frames in the order above.
     ///
     /// An empty batch means that compaction can go on; the caller calls again.
     ///
@@ -110,40 +103,38 @@ impl Balloon {
         // Whole committed blocks, then those that compaction can free.
         if blocks {
             batch.fill_blocks(|| self.zone.alloc_committed_block(movable));
-            if batch.wants_blocks()
-                && available.committed >= batch.frames() + BLOCK_FRAMES
-                && attempts.left > 0
-            {
+            let may_compact = available.committed >= batch.frames() + BLOCK_FRAMES;
+            if batch.wants_blocks() && may_compact && attempts.0 > 0 {
                 self.compact_for_blocks(attempts);
                 batch.fill_blocks(|| self.zone.alloc_committed_block(movable));
-                if attempts.left > 0 {
-                    // Compaction can go on. The caller first checks that the target is still
-                    // current.
+                if attempts.0 > 0 {
+                    // Compaction can go on, if the caller finds the target still current.
                     return Ok(batch);
                 }
             }
         }
         // Scattered frames, beyond those the store's next pages will use. Compaction may have
         // decommitted some, so they are counted again.
-        let committed = self.available().committed;
-        let spare = if self.config.source == BalloonSource::CommittedFrames {
-            committed
-        } else {
-            committed.saturating_sub(BLOCK_FRAMES - 1)
-        };
+        let takes_untouched = self.config.source == BalloonSource::FreeFrames;
+        let kept = if takes_untouched { BLOCK_FRAMES - 1 } else { 0 };
+        let spare = self.available().committed.saturating_sub(kept);
         batch.fill_frames(spare, || self.zone.alloc_committed_frame(movable));
         let mut refused = None;
-        if self.config.source == BalloonSource::FreeFrames {
+        if takes_untouched {
+            let reclaim = || Reclaim::Allowed(NoLocksHeld::promise());
             if blocks {
                 // There is no committed block left, not even by compaction: take untouched ones.
                 batch.fill_blocks(|| {
                     self.zone.alloc_owned_block(Order::PAGEBLOCK, movable, reclaim()).ok()
                 });
             }
-            let mut single = || {
-                self.zone.alloc_committed_frame(movable).or_else(|| self.alloc_single(&mut refused))
-            };
-            batch.fill_frames(u64::MAX, &mut single);
+            batch.fill_frames(u64::MAX, || {
+                let committed = self.zone.alloc_committed_frame(movable);
+                committed.or_else(|| {
+                    let frame = self.zone.alloc_frame(movable, reclaim());
+                    frame.map_err(|error| refused = Some(error)).ok()
+                })
+            });
         }
         match refused {
             _ if batch.ranges() > 0 => Ok(batch),
@@ -152,26 +143,16 @@ impl Balloon {
         }
     }
 
-    /// Allocates a frame of either kind; notes the error in `refused`.
-    fn alloc_single(&self, refused: &mut Option<AllocError>) -> Option<Frame<'_>> {
-        let frame = self.zone.alloc_frame(self.owner.migrate_type(), reclaim());
-        frame.map_err(|error| *refused = Some(error)).ok()
-    }
-
     /// Compacts the zone for a bounded time, so that whole blocks of committed frames become free.
     /// The zone decommits blocks it does not keep, which gives the host memory as well.
     fn compact_for_blocks(&self, attempts: &mut CompactionAttempts) {
-        let request = CompactRequest {
-            budget: Budget::within(COMPACTION_TIMEOUT),
-            ..CompactRequest::default()
-        };
-        let report = self.zone.compact(request);
+        let budget = Budget::within(COMPACTION_TIMEOUT);
+        let report = self.zone.compact(CompactRequest { budget, ..CompactRequest::default() });
         let goes_on = report.outcome == CompactOutcome::OutOfTime && report.frames_moved > 0;
-        attempts.left = if goes_on { attempts.left - 1 } else { 0 };
+        attempts.0 = if goes_on { attempts.0 - 1 } else { 0 };
     }
 
-    /// Returns the free frames: committed ones, or all above the lowest watermark, depending on the
-    /// source.
+    /// Returns the free frames of the source: committed ones, or all above the lowest watermark.
     fn available(&self) -> Available {
         let stats = self.zone.stats();
         let committed = stats.committed.0 - stats.in_use.0;
@@ -201,9 +182,4 @@ impl Balloon {
             _ => Ok(available),
         }
     }
-}
-
-/// Allows reclaim. The caller holds no lock.
-fn reclaim() -> Reclaim {
-    Reclaim::Allowed(NoLocksHeld::promise())
 }

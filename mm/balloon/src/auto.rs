@@ -12,9 +12,8 @@ use thiserror::Error;
 
 use crate::balloon::Balloon;
 use crate::inner::TargetGeneration;
-use crate::outcome::ResizeReport;
 use crate::policy::{self, Decision, RecentChanges, Settings, ZoneView};
-use crate::resize::Resize;
+use crate::report::ResizeReport;
 
 /// A thread named `memzip-balloon` that reads memory pressure and sets a balloon's target. Dropping
 /// this ends the thread and keeps the balloon's size.
@@ -28,8 +27,7 @@ pub struct Auto {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Whether the thread may still set targets. Its mutex is held while a target is set, and not while
-/// it is reached.
+/// Whether the thread may set targets. Locked while it sets one, not while the balloon is resized.
 #[derive(Clone, Copy, Debug)]
 enum ControlToken {
     /// It may set targets; the generation of the last one.
@@ -42,8 +40,7 @@ enum ControlToken {
 pub struct AutoState {
     /// The last successful reading.
     pub psi: Option<Psi>,
-    /// The error of the last reading, or `None` if it succeeded. The target does not change while
-    /// this is set.
+    /// The error of the last reading, if it failed. The target does not change while this is set.
     pub problem: Option<PsiError>,
     /// The last decision.
     pub decision: Option<Decision>,
@@ -81,8 +78,7 @@ pub enum AutoError {
 impl Auto {
     /// Starts the thread, which reads `source` once in every `period`.
     ///
-    /// An unreadable source is no error: the state reports it, the target stays, and the next
-    /// period tries again.
+    /// An unreadable source is no error: the state reports it, and the target stays meanwhile.
     ///
     /// # Errors
     /// [`AutoError`] when the marks are crossed or the OS refuses a thread.
@@ -130,7 +126,10 @@ impl Auto {
     pub fn stop(&self) {
         let token = std::mem::replace(&mut *lock(&self.control), ControlToken::Revoked);
         if let ControlToken::Held(Some(generation)) = token {
-            self.balloon.cancel_resize(generation);
+            let mut inner = self.balloon.inner.lock();
+            if inner.delta(generation).is_continue() {
+                inner.keep_current_size();
+            }
         }
     }
 }
@@ -139,8 +138,7 @@ impl Drop for Auto {
     fn drop(&mut self) {
         self.stop();
         self.shutdown.take();
-        // The thread ends after its current step. A panic in it was printed already and concerns no
-        // other thread.
+        // The thread ends after its current step. A panic in it was printed already.
         let _ = self.thread.take().map(JoinHandle::join);
     }
 }
@@ -187,40 +185,29 @@ impl Follower {
     fn decide(&self, psi: &Psi) -> Decision {
         let (balloon, zone) = (&self.balloon, self.balloon.zone());
         let actual = balloon.stats().actual;
-        let view = ZoneView::of(
-            &zone.stats(),
-            &zone.watermarks(),
-            actual,
-            balloon.reclaimable(),
-            balloon.config.source,
-        );
+        let (stats, marks) = (zone.stats(), zone.watermarks());
+        let (reclaimable, source) = (balloon.reclaimable(), balloon.config.source);
+        let view = ZoneView::of(&stats, &marks, actual, reclaimable, source);
         let since_change = self.changed.map_or(Duration::MAX, |changed| changed.elapsed());
-        policy::decide(
-            psi,
-            &view,
-            actual,
-            RecentChanges { since_change, failed_raises: self.failed_raises },
-            &self.settings,
-        )
+        let recent = RecentChanges { since_change, failed_raises: self.failed_raises };
+        policy::decide(psi, &view, actual, recent, &self.settings)
     }
 
     /// Applies a decision. Returns the report, or `None` if no target was set.
     fn apply(&mut self, decision: Decision) -> Option<ResizeReport> {
         let (actual, committed) = (self.balloon.stats().actual, self.committed());
-        let change = match decision {
+        let (target, raises) = match decision {
             Decision::Hold(_) => return None,
-            Decision::Raise(target) => {
-                // Shrinkers and free memory come first; the balloon then takes what they freed.
-                self.balloon.reclaim(FrameCount(target.0.saturating_sub(actual.0)));
-                self.set(target)?
-            }
-            Decision::Lower(target) => self.set(target)?,
+            Decision::Raise(target) => (target, true),
+            Decision::Lower(target) => (target, false),
         };
-        // A raise succeeds if memory leaves the process: as ballooned frames, or decommitted by the
-        // zone.
-        let succeeded = change.actual > actual
-            || self.committed() < committed
-            || matches!(decision, Decision::Lower(_));
+        if raises {
+            // Shrinkers and free memory come first; the balloon then takes what they freed.
+            self.balloon.reclaim(FrameCount(target.0.saturating_sub(actual.0)));
+        }
+        let change = self.set(target)?;
+        // A raise succeeds if memory leaves the process: ballooned, or decommitted by the zone.
+        let succeeded = !raises || change.actual > actual || self.committed() < committed;
         self.failed_raises = if succeeded { 0 } else { self.failed_raises.saturating_add(1) };
         self.changed = Some(Instant::now());
         Some(change)
@@ -231,7 +218,7 @@ impl Follower {
         let mut control = lock(&self.control);
         let ControlToken::Held(generation) = &mut *control else { return None };
         let resize = self.balloon.start_resize(target);
-        *generation = resize.as_ref().ok().map(Resize::generation);
+        *generation = resize.as_ref().ok().map(|resize| resize.generation);
         drop(control);
         Some(resize.map_or_else(|refused| refused, |resize| resize.run()))
     }

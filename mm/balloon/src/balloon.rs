@@ -1,20 +1,69 @@
-//! The balloon: its state, its target, its creation and its end.
+//! The balloon: its settings, its state, its target, its creation and its end.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 
 use frames::{
-    BalloonAccount, Budget, FrameCount, MovableOps, Owner, Shrinker, ShrinkerPriority,
-    ShrinkerRegistration, Zone,
+    BalloonAccount, Budget, FrameCount, MovableOps, Owner, OwnersExhausted, Shrinker,
+    ShrinkerPriority, ShrinkerRegistration, Zone,
 };
 use sync::Mutex;
+use thiserror::Error;
 
 use crate::MAX_BATCH;
-use crate::config::{BalloonConfig, BalloonError, BalloonSource};
 use crate::host::{FrameRange, Host};
 use crate::inner::BalloonInner;
 use crate::reentrancy::ReentrancyCheck;
-use crate::stats::BalloonStats;
+use crate::report::BalloonStats;
+
+/// The allocation unit of a balloon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BalloonUnit {
+    /// Whole pageblocks of 2 MiB while there are any, then single frames. Huge pages stay whole.
+    BlocksFirst,
+    /// Single frames only, for machines where huge pages are off.
+    Frames,
+}
+
+/// The frames a balloon may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BalloonSource {
+    /// All free frames: committed ones first, then those without memory. For zones with a limit on
+    /// what their users may have, which the balloon then reduces by its size.
+    FreeFrames,
+    /// Free committed frames only. For zones without a limit: untouched frames hold no memory.
+    CommittedFrames,
+}
+
+/// Settings of a balloon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BalloonConfig {
+    /// The allocation unit: pageblocks or frames.
+    pub unit: BalloonUnit,
+    /// Which memory may be taken.
+    pub source: BalloonSource,
+    /// The least number of frames it gives back at once when the zone is out of memory (the
+    /// kernel's `oom_pages`); zero for never.
+    pub oom_frames: FrameCount,
+}
+
+impl Default for BalloonConfig {
+    fn default() -> Self {
+        Self {
+            unit: BalloonUnit::BlocksFirst,
+            source: BalloonSource::FreeFrames,
+            oom_frames: FrameCount(256),
+        }
+    }
+}
+
+/// The error of creating a balloon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum BalloonError {
+    /// The zone has no owner ID left.
+    #[error("cannot create a balloon: {0}")]
+    Owners(#[from] OwnersExhausted),
+}
 
 /// Frames of a zone whose memory the host has. The crate's page describes the protocol.
 ///
@@ -24,8 +73,7 @@ pub struct Balloon {
     pub(crate) zone: Arc<Zone>,
     pub(crate) host: Arc<dyn Host>,
     pub(crate) config: BalloonConfig,
-    /// The device lock. Held while the host is called, which orders its messages. Migration only
-    /// tries it (S-41).
+    /// The device lock, held while the host is called. Migration only tries it (S-41).
     pub(crate) device: Mutex<()>,
     /// The pages lock.
     pub(crate) inner: Mutex<BalloonInner>,
@@ -103,8 +151,7 @@ impl Balloon {
         FrameCount(self.zone.shrinkable().0.saturating_sub(self.count().0))
     }
 
-    /// Makes the current size the target. A thread that works towards another one stops within one
-    /// batch.
+    /// Makes the current size the target. A thread that resizes stops within one batch.
     ///
     /// Locking: the pages lock.
     pub fn keep_current_size(&self) {
@@ -128,24 +175,7 @@ impl Balloon {
     /// Locking: the pages lock.
     #[must_use]
     pub fn stats(&self) -> BalloonStats {
-        let inner = self.inner.lock();
-        let events = inner.events;
-        BalloonStats {
-            target: inner.target(),
-            actual: inner.actual(),
-            blocks: inner.blocks().len() as u64,
-            frames: FrameCount((inner.list.len() + inner.isolated.len()) as u64),
-            isolated: FrameCount(inner.isolated.len() as u64),
-            inflated_total: events.inflated,
-            deflated_total: events.deflated,
-            migrated_total: events.migrated,
-            inflate_messages: events.inflate_messages,
-            deflate_messages: events.deflate_messages,
-            host_refusals: events.refused,
-            allocation_failures: events.failed,
-            oom_deflated_total: events.oom_deflated,
-            record_bytes: inner.bytes(),
-        }
+        self.inner.lock().stats()
     }
 
     /// Tells the host to give memory back at a point that cannot be undone: a panic of the host is
@@ -171,12 +201,7 @@ impl Drop for Balloon {
         let blocks = inner.blocks().map(FrameRange::block);
         let ranges: Vec<_> = blocks.chain(frames.iter().copied().map(FrameRange::frame)).collect();
         ranges.chunks(MAX_BATCH).for_each(|batch| self.tell_host_ignoring_panic(batch));
-        self.account.remove(
-            ranges
-                .iter()
-                .map(|range| range.frames())
-                .fold(FrameCount(0), |sum, n| FrameCount(sum.0 + n.0)),
-        );
+        self.account.remove(inner.actual());
         drop(inner);
         frames.into_iter().for_each(|pfn| self.owner.release(pfn));
         self.zone.release_excess(Budget::unlimited());

@@ -48,24 +48,22 @@ impl Balloon {
         ranges
     }
 
-    /// Checks that the balloon's records agree with each other and with the zone. No other thread
-    /// may use the balloon meanwhile.
+    /// Checks the balloon's records. No other thread may use the balloon meanwhile.
     ///
     /// # Errors
     /// [`CheckError`] names the first inconsistency.
     pub fn check(&self) -> Result<(), CheckError> {
-        // Every range is in use and ends before the next one begins.
-        let ranges = self.ranges();
-        for (range, next) in ranges.iter().zip(ranges.iter().skip(1).map(Some).chain([None])) {
-            if self.zone.get(range.first).is_none() {
-                return Err(CheckError::Free { pfn: range.first });
+        // Every range is in use and begins behind the end of the one before.
+        let (ranges, mut end) = (self.ranges(), 0);
+        for range in &ranges {
+            let (pfn, first) = (range.first, u64::from(range.first.0));
+            if first < end {
+                return Err(CheckError::Twice { pfn });
             }
-            let end = u64::from(range.first.0) + range.frames().0;
-            if let Some(next) = next
-                && u64::from(next.first.0) < end
-            {
-                return Err(CheckError::Twice { pfn: next.first });
+            if self.zone.get(pfn).is_none() {
+                return Err(CheckError::Free { pfn });
             }
+            end = first + range.frames().0;
         }
         // The totals fit the size.
         let stats = self.stats();

@@ -1,13 +1,11 @@
 //! A set of frames as a bitmap. Its memory is known exactly and depends only on the highest member.
 
-use std::fmt;
-
 use frames::Pfn;
 
 const BITS: usize = u64::BITS as usize;
 
 /// A set of frame numbers.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct FrameSet {
     words: Vec<u64>,
     len: usize,
@@ -24,13 +22,6 @@ impl FrameSet {
     /// Returns the heap memory of the set. Units: bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.words.capacity() * size_of::<u64>()
-    }
-
-    #[cfg(all(test, not(any(loom, shuttle))))]
-    /// Returns whether a frame is a member.
-    pub(crate) fn contains(&self, pfn: Pfn) -> bool {
-        let (word, bit) = bit_position(pfn);
-        self.words.get(word).is_some_and(|&word| word & bit != 0)
     }
 
     /// Adds a frame. Returns whether it is new.
@@ -66,10 +57,9 @@ impl FrameSet {
         let words =
             self.words.iter().enumerate().skip(self.first_word).filter(|&(_, &word)| word != 0);
         words.flat_map(|(at, &word)| {
+            let set = (0..BITS).filter(move |bit| word >> bit & 1 != 0);
             // The cast cannot truncate: a member is a frame number of 32 bits.
-            (0..BITS)
-                .filter(move |bit| word >> bit & 1 != 0)
-                .map(move |bit| Pfn((at * BITS + bit) as u32))
+            set.map(move |bit| Pfn((at * BITS + bit) as u32))
         })
     }
 }
@@ -79,22 +69,6 @@ fn bit_position(pfn: Pfn) -> (usize, u64) {
     (pfn.0 as usize / BITS, 1 << (pfn.0 as usize % BITS))
 }
 
-impl fmt::Debug for FrameSet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.iter()).finish()
-    }
-}
-
-impl FromIterator<Pfn> for FrameSet {
-    fn from_iter<I: IntoIterator<Item = Pfn>>(frames: I) -> Self {
-        let mut set = Self::default();
-        for pfn in frames {
-            set.insert(pfn);
-        }
-        set
-    }
-}
-
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use std::collections::BTreeSet;
@@ -102,6 +76,21 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    impl FrameSet {
+        fn contains(&self, pfn: Pfn) -> bool {
+            let (word, bit) = bit_position(pfn);
+            self.words.get(word).is_some_and(|&word| word & bit != 0)
+        }
+    }
+
+    impl FromIterator<Pfn> for FrameSet {
+        fn from_iter<I: IntoIterator<Item = Pfn>>(frames: I) -> Self {
+            let mut set = Self::default();
+            frames.into_iter().for_each(|pfn| _ = set.insert(pfn));
+            set
+        }
+    }
 
     proptest! {
         #[test]

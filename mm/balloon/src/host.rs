@@ -1,6 +1,6 @@
 //! The host: the receiver of ballooned memory.
 
-use std::fmt::{self, Debug};
+use std::fmt::Debug;
 
 use frames::{DiscardError, Frame, FrameCount, Order, OwnedBlock, Pfn, Target};
 use thiserror::Error;
@@ -12,16 +12,14 @@ use thiserror::Error;
 /// [`Balloon::set_target`](crate::Balloon::set_target) on the same thread is refused
 /// ([`StopReason::Reentered`](crate::StopReason::Reentered)).
 pub trait Host: Debug + Send + Sync {
-    /// Takes the memory of the batch's frames. The host has it until [`Host::deflate`] names the
-    /// frames.
+    /// Takes the memory of the batch's frames until [`Host::deflate`] names them.
     ///
     /// # Errors
     /// [`InflateError`]: the host has taken nothing. The balloon frees the batch and ends the
     /// resize.
     fn inflate(&self, batch: &mut InflateBatch<'_, '_>) -> Result<(), InflateError>;
 
-    /// Gives memory back to the arena. The frames may be touched after this returns, and not
-    /// before.
+    /// Gives memory back to the arena. The frames may be touched once this returns.
     ///
     /// The host cannot refuse. If it is short of memory itself, it delays the return.
     fn deflate(&self, ranges: &[FrameRange]);
@@ -68,42 +66,21 @@ impl FrameRange {
     }
 }
 
-impl fmt::Display for FrameRange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of {}", self.first, self.order)
-    }
+/// The frames of one inflate message. During the call no other thread can move or use them.
+#[derive(Debug, Default)]
+pub struct InflateBatch<'a, 'z> {
+    pub(crate) blocks: &'a mut [OwnedBlock],
+    pub(crate) frames: &'a mut [Frame<'z>],
+    /// The target of a migration, which is a message of its own.
+    pub(crate) target: Option<&'a mut Target<'z>>,
 }
 
-/// The frames of one inflate message. They belong to the balloon alone: no other thread can move or
-/// use them during the call.
-#[derive(Debug)]
-pub struct InflateBatch<'a, 'z>(BatchKind<'a, 'z>);
-
-#[derive(Debug)]
-enum BatchKind<'a, 'z> {
-    Batch { blocks: &'a mut [OwnedBlock], frames: &'a mut [Frame<'z>] },
-    Target(&'a mut Target<'z>),
-}
-
-impl<'a, 'z> InflateBatch<'a, 'z> {
-    /// Creates a batch of allocated blocks and frames.
-    pub(crate) fn from_frames(blocks: &'a mut [OwnedBlock], frames: &'a mut [Frame<'z>]) -> Self {
-        Self(BatchKind::Batch { blocks, frames })
-    }
-
-    /// Creates a batch of one migration target.
-    pub(crate) fn from_target(target: &'a mut Target<'z>) -> Self {
-        Self(BatchKind::Target(target))
-    }
-
+impl InflateBatch<'_, '_> {
     /// Returns the frames as ranges, at most [`MAX_BATCH`](crate::MAX_BATCH).
     pub fn ranges(&self) -> impl Iterator<Item = FrameRange> + '_ {
-        let (blocks, frames, target): (&[OwnedBlock], &[Frame<'z>], _) = match &self.0 {
-            BatchKind::Batch { blocks, frames } => (blocks, frames, None),
-            BatchKind::Target(target) => (&[], &[], Some(target.pfn())),
-        };
-        let blocks = blocks.iter().map(FrameRange::block);
-        blocks.chain(frames.iter().map(Frame::pfn).chain(target).map(FrameRange::frame))
+        let target = self.target.iter().map(|target| target.pfn());
+        let singles = self.frames.iter().map(Frame::pfn).chain(target);
+        self.blocks.iter().map(FrameRange::block).chain(singles.map(FrameRange::frame))
     }
 
     /// Decommits the memory: whole blocks first, then single frames, with neighbours joined.
@@ -112,18 +89,13 @@ impl<'a, 'z> InflateBatch<'a, 'z> {
     /// [`DiscardError`] when the OS refuses. Frames decommitted by then read as zeros; they had no
     /// content.
     pub fn discard(&mut self) -> Result<(), DiscardError> {
-        match &mut self.0 {
-            BatchKind::Batch { blocks, frames } => {
-                blocks.iter_mut().try_for_each(OwnedBlock::discard)?;
-                Frame::discard_all(frames)
-            }
-            BatchKind::Target(target) => target.discard(),
-        }
+        self.blocks.iter_mut().try_for_each(OwnedBlock::discard)?;
+        Frame::discard_all(self.frames)?;
+        self.target.iter_mut().try_for_each(|target| target.discard())
     }
 }
 
-/// The operating system as host: memory given to it leaves the process and comes back as zeros when
-/// it is touched.
+/// The operating system as host: memory leaves the process and comes back as zeros when touched.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OsHost;
 
@@ -133,7 +105,6 @@ impl Host for OsHost {
     }
 
     fn deflate(&self, _: &[FrameRange]) {
-        // Nothing to do: the range is still mapped, and the OS commits pages again as they are
-        // touched.
+        // The range is still mapped, and the OS commits pages again as they are touched.
     }
 }

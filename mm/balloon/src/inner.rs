@@ -10,11 +10,12 @@
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
+use std::ops::ControlFlow;
 
 use frames::{FrameCount, OwnedBlock, PAGEBLOCK_FRAMES, Pfn};
 
 use crate::frame_set::FrameSet;
-use crate::stats::Events;
+use crate::report::{BalloonStats, StopReason};
 
 /// The state guarded by the pages lock.
 #[derive(Debug, Default)]
@@ -23,7 +24,8 @@ pub(crate) struct BalloonInner {
     blocks: BinaryHeap<Reverse<ByPfn>>,
     pub(crate) list: FrameSet,
     pub(crate) isolated: FrameSet,
-    pub(crate) events: Events,
+    /// The totals since the balloon was created. The sizes in it stay zero: the records have them.
+    pub(crate) counts: BalloonStats,
     /// `None` for the current size, including a batch that was with the host when this was set.
     target: Option<FrameCount>,
     generation: TargetGeneration,
@@ -62,8 +64,6 @@ pub(crate) struct TargetGeneration(u64);
 /// The difference between the size and the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Delta {
-    /// The generation is not the latest: another thread set a target.
-    Superseded,
     Reached,
     TooSmall(FrameCount),
     TooLarge(FrameCount),
@@ -76,7 +76,7 @@ impl BalloonInner {
     }
 
     /// Returns the blocks in arbitrary order.
-    pub(crate) fn blocks(&self) -> impl ExactSizeIterator<Item = &OwnedBlock> {
+    pub(crate) fn blocks(&self) -> impl Iterator<Item = &OwnedBlock> {
         self.blocks.iter().map(|Reverse(block)| &block.0)
     }
 
@@ -122,17 +122,30 @@ impl BalloonInner {
         self.generation.0 += 1;
     }
 
-    /// Returns what `generation` has left to do.
-    pub(crate) fn delta(&self, generation: TargetGeneration) -> Delta {
-        let (actual, target) = (self.actual().0, self.target().0);
+    /// Returns what `generation` has left to do, or breaks with [`StopReason::Superseded`] when it
+    /// is not the latest: another thread set a target.
+    pub(crate) fn delta(&self, generation: TargetGeneration) -> ControlFlow<StopReason, Delta> {
         if generation != self.generation {
-            Delta::Superseded
-        } else if actual < target {
-            Delta::TooSmall(FrameCount(target - actual))
-        } else if actual > target {
-            Delta::TooLarge(FrameCount(actual - target))
-        } else {
-            Delta::Reached
+            return ControlFlow::Break(StopReason::Superseded);
+        }
+        let (actual, target) = (self.actual().0, self.target().0);
+        ControlFlow::Continue(match actual.cmp(&target) {
+            Ordering::Less => Delta::TooSmall(FrameCount(target - actual)),
+            Ordering::Equal => Delta::Reached,
+            Ordering::Greater => Delta::TooLarge(FrameCount(actual - target)),
+        })
+    }
+
+    /// Returns the statistics.
+    pub(crate) fn stats(&self) -> BalloonStats {
+        BalloonStats {
+            target: self.target(),
+            actual: self.actual(),
+            blocks: self.blocks.len() as u64,
+            frames: FrameCount((self.list.len() + self.isolated.len()) as u64),
+            isolated: FrameCount(self.isolated.len() as u64),
+            record_bytes: self.bytes(),
+            ..self.counts
         }
     }
 
@@ -154,7 +167,7 @@ impl BalloonInner {
     pub(crate) fn replace(&mut self, old: Pfn, new: Pfn) {
         self.isolated.remove(old);
         self.list.insert(new);
-        self.events.migrated += 1;
+        self.counts.migrated_total += 1;
     }
 }
 
@@ -184,7 +197,7 @@ mod tests {
             (inner.actual(), inner.target(), inner.isolated.len()),
             (FrameCount(0), FrameCount(0), 0)
         );
-        assert_eq!(inner.delta(TargetGeneration::default()), Delta::Reached);
+        assert_eq!(inner.delta(TargetGeneration::default()), ControlFlow::Continue(Delta::Reached));
     }
 
     /// isolation and putback keep the size.
@@ -212,7 +225,7 @@ mod tests {
         inner.replace(Pfn(5), Pfn(1));
         assert!(inner.list.iter().eq([Pfn(1), Pfn(3)]), "{:?}", inner.list);
         assert_eq!(
-            (inner.isolated.len(), inner.actual(), inner.events.migrated),
+            (inner.isolated.len(), inner.actual(), inner.counts.migrated_total),
             (0, FrameCount(2), 1)
         );
     }
@@ -221,12 +234,14 @@ mod tests {
     fn only_the_latest_target_has_a_delta() {
         let mut inner = with_frames(&[1, 2, 3]);
         let first = inner.set_target(FrameCount(10));
-        assert_eq!(inner.delta(first), Delta::TooSmall(FrameCount(7)));
+        let superseded = ControlFlow::Break(StopReason::Superseded);
+        assert_eq!(inner.delta(first), ControlFlow::Continue(Delta::TooSmall(FrameCount(7))));
         let second = inner.set_target(FrameCount(2));
-        assert_eq!(inner.delta(first), Delta::Superseded);
-        assert_eq!(inner.delta(second), Delta::TooLarge(FrameCount(1)));
+        assert_eq!(inner.delta(first), superseded);
+        assert_eq!(inner.delta(second), ControlFlow::Continue(Delta::TooLarge(FrameCount(1))));
         let third = inner.set_target(FrameCount(3));
-        assert_eq!((inner.delta(second), inner.delta(third)), (Delta::Superseded, Delta::Reached));
+        assert_eq!(inner.delta(second), superseded);
+        assert_eq!(inner.delta(third), ControlFlow::Continue(Delta::Reached));
     }
 
     /// The cost of adding a batch depends on the batch, not on the size of the balloon or the order

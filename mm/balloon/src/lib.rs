@@ -13,24 +13,18 @@
 //! shrinkers and compaction free frames first. The host has the memory of the frames: with
 //! [`OsHost`] it has left the process, and comes back as zeros.
 //!
-//! - [`Balloon`]: sets a target and reports the result ([`ResizeReport`], [`BalloonStats`]).
-//! - [`Host`]: receives the memory in batches of at most [`MAX_BATCH`] ranges ([`InflateBatch`],
-//!   [`FrameRange`]).
-//! - [`Auto`]: a thread that follows memory pressure; [`policy`] decides, as a pure function.
+//! [`Auto`] is a thread that follows memory pressure; [`policy`] decides, as a pure function.
 //!
 //! # Blocks first
 //! The balloon takes whole pageblocks while there are any: breaking up a huge page for 4 KiB costs
 //! more than it gains, and khugepaged may fill the hole again. It takes single frames for the
-//! remainder, in arenas without whole free blocks, and on machines without huge pages
-//! ([`BalloonUnit::Frames`]). Single frames are movable: frame compaction moves a ballooned frame
-//! without copying it, since it has no content.
+//! remainder, in arenas without whole free blocks, and for [`BalloonUnit::Frames`]. Single frames
+//! are movable: frame compaction moves them without a copy, as they have no content.
 //!
 //! # Committed frames first
 //! An untouched frame holds no memory, so ballooning it frees none. A balloon therefore takes
-//! committed frames first: whole blocks, then blocks that compaction frees, then scattered frames.
-//! With [`BalloonSource::FreeFrames`] it then takes untouched frames, which keeps the store below
-//! its limit by that much; with [`BalloonSource::CommittedFrames`] it stops. The zone's remaining
-//! memory is `committed - ballooned` of [`ZoneStats`](frames::ZoneStats).
+//! committed frames first, and then untouched ones only for [`BalloonSource::FreeFrames`]. That
+//! keeps the store below its limit by that much.
 //!
 //! # Order of messages
 //! A batch belongs to the balloon before the host is told, and is freed after the host has given it
@@ -41,8 +35,7 @@
 //! # Locking
 //! Two locks, see docs/locking.md. The *device lock* orders the messages and is held while the host
 //! is called. Migration only tries it, so a host that makes the zone compact does not wait for
-//! itself (S-41). The *pages lock* guards the records and is taken after a page lock; only single
-//! steps on a frame's state are called under it. Allocation takes neither (R-151).
+//! itself (S-41). The *pages lock* guards the records. Allocation takes neither (R-151).
 //!
 //! # Example
 //! ```
@@ -67,17 +60,14 @@
 
 #![forbid(unsafe_code)]
 
-mod config;
 mod frame_set;
 mod host;
-mod outcome;
-pub mod policy;
+mod report;
 mod reentrancy;
-mod stats;
 mod inner;
 mod balloon;
+pub mod policy;
 mod allocate;
-mod adjust;
 mod resize;
 #[cfg(not(any(loom, shuttle)))]
 mod auto;
@@ -86,13 +76,11 @@ mod movable;
 
 #[cfg(not(any(loom, shuttle)))]
 pub use auto::{Auto, AutoError, AutoState};
-pub use balloon::Balloon;
+pub use balloon::{Balloon, BalloonConfig, BalloonError, BalloonSource, BalloonUnit};
 pub use check::CheckError;
-pub use config::{BalloonConfig, BalloonError, BalloonSource, BalloonUnit};
 pub use host::{FrameRange, Host, InflateBatch, InflateError, OsHost};
-pub use outcome::{ResizeReport, Shortage, StopReason};
+pub use report::{BalloonStats, ResizeReport, Shortage, StopReason};
 pub use resize::Resize;
-pub use stats::BalloonStats;
 
 /// The most ranges in one message to the host.
 pub const MAX_BATCH: usize = if cfg!(loom) { 2 } else { 256 };

@@ -25,17 +25,16 @@ impl MovableOps for Balloon {
         mut to: Target<'z>,
         _: MigrateMode,
     ) -> Result<Committed, MigrateError<'z>> {
-        // The holder is calling the host, and may be this very thread, whose call made the zone
-        // compact (S-41).
+        // The holder may be this very thread: its call of the host made the zone compact (S-41).
         let Some(_device) = self.device.try_lock() else { return Err(MigrateError::Again(to)) };
-        if self.host.inflate(&mut InflateBatch::from_target(&mut to)).is_err() {
-            self.inner.lock().events.refused += 1;
+        let mut message = InflateBatch { target: Some(&mut to), ..InflateBatch::default() };
+        if self.host.inflate(&mut message).is_err() {
+            self.inner.lock().counts.host_refusals += 1;
             return Err(MigrateError::Failed(to));
         }
         let new = to.pfn();
         let mut inner = self.inner.lock();
-        // Under the pages lock, so that a thread that isolates the new frame at once finds it on
-        // the list.
+        // Under the pages lock: a thread that isolates the new frame at once finds it on the list.
         let committed = to.commit(from);
         if committed.is_ok() {
             inner.replace(from.pfn(), new);
@@ -62,8 +61,7 @@ impl Shrinker for Balloon {
         if self.config.oom_frames.0 == 0 { FrameCount(0) } else { self.inner.lock().actual() }
     }
 
-    /// deflates. The zone calls this shrinker last. Frees nothing if the calling thread is
-    /// inflating this balloon.
+    /// deflates, unless the calling thread is inflating. The zone calls this shrinker last.
     fn scan(&self, target: FrameCount, _: &NoLocksHeld) -> FrameCount {
         if self.config.oom_frames.0 == 0 {
             return FrameCount(0);

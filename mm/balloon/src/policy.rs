@@ -1,5 +1,4 @@
-//! The policy of automatic resizing: a pure function of memory pressure, the zone and the balloon's
-//! size.
+//! The policy of automatic resizing: a pure function of memory pressure, zone and balloon.
 //!
 //! Pressure means that the *host* is short of memory, so the balloon grows: first caches and
 //! compaction free frames, then the store has less room. Without pressure the balloon shrinks
@@ -19,15 +18,14 @@ use std::time::Duration;
 use frames::{FrameCount, PAGEBLOCK_FRAMES, Watermarks, ZoneStats};
 use sys::host::{Psi, Share};
 
-use crate::config::BalloonSource;
+use crate::balloon::BalloonSource;
 
 /// Settings of the policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// The balloon grows when tasks stalled for more than this share of the last 10 seconds.
     pub raise_above: Share,
-    /// It shrinks when tasks stalled for less than this share of the last 10 and of the last 60
-    /// seconds.
+    /// It shrinks when tasks stalled for less than this share of the last 10 and 60 seconds each.
     pub lower_below: Share,
     /// The size of one change; at least a pageblock.
     pub step: FrameCount,
@@ -97,8 +95,7 @@ impl ZoneView {
 pub struct RecentChanges {
     /// The time since the last change of the target; `Duration::MAX` for never.
     pub since_change: Duration,
-    /// The number of raises in a row that freed no memory. Each doubles the wait before the next
-    /// one, up to 32 times.
+    /// The number of raises in a row that freed no memory. Up to five double the wait for the next.
     pub failed_raises: u32,
 }
 
@@ -126,8 +123,7 @@ pub enum HoldReason {
     Empty,
 }
 
-/// Decides the next target. `actual` is the balloon's size, which may differ from its current
-/// target.
+/// Decides the next target. `actual` is the balloon's size, which may differ from its target.
 #[must_use]
 pub fn decide(
     psi: &Psi,
@@ -141,8 +137,7 @@ pub fn decide(
     let taken = view.others.0.saturating_add(reserve);
     let high = psi.some.avg10 > settings.raise_above;
     let calm = psi.some.avg10.max(psi.some.avg60) < settings.lower_below;
-    // The zone is short if the frames outside the balloon are fewer than the others' plus the
-    // reserve.
+    // The zone is short if less than the others' frames and the reserve is outside the balloon.
     let short = !high && view.usable.0.saturating_sub(actual.0) < taken;
     if high {
         // Grow by a step, as far as the zone can give, unless the last change is too recent.

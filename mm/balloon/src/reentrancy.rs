@@ -8,13 +8,10 @@ use sync::Mutex;
 use sync::thread::{self, ThreadId};
 
 /// The threads that are inside the balloon.
-#[derive(Debug, Default)]
-pub(crate) struct ReentrancyCheck(Threads);
-
 #[derive(Debug)]
-struct Threads(Mutex<Vec<ThreadId>>);
+pub(crate) struct ReentrancyCheck(Mutex<Vec<ThreadId>>);
 
-impl Default for Threads {
+impl Default for ReentrancyCheck {
     fn default() -> Self {
         Self(Mutex::ranked(sync::Rank::Leaf, Vec::new()))
     }
@@ -31,7 +28,7 @@ impl ReentrancyCheck {
     /// Enters the balloon, or returns `None` when the calling thread is inside already.
     pub(crate) fn enter(&self) -> Option<ReentrancyGuard<'_>> {
         let thread = thread::current().id();
-        let mut threads = self.0.0.lock();
+        let mut threads = self.0.lock();
         if threads.contains(&thread) {
             return None;
         }
@@ -42,6 +39,6 @@ impl ReentrancyCheck {
 
 impl Drop for ReentrancyGuard<'_> {
     fn drop(&mut self) {
-        self.reentrancy.0.0.lock().retain(|&thread| thread != self.thread);
+        self.reentrancy.0.lock().retain(|&thread| thread != self.thread);
     }
 }

@@ -82,7 +82,7 @@ impl Host for RecordingHost {
         self.record(Message::Inflate(ranges.clone()));
         let mut has = lock(&self.has);
         for range in ranges {
-            assert!(has.insert(range), "the host already has {range}");
+            assert!(has.insert(range), "the host already has {range:?}");
         }
         Ok(())
     }
@@ -96,7 +96,7 @@ impl Host for RecordingHost {
         self.record(Message::Deflate(ranges.to_vec()));
         let mut has = lock(&self.has);
         for range in ranges {
-            assert!(has.remove(range), "the host never had {range}");
+            assert!(has.remove(range), "the host never had {range:?}");
         }
     }
 }
