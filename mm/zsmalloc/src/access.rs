@@ -11,12 +11,9 @@ use crate::handles::Handles;
 use crate::locate::{Retries, lock_object};
 use crate::object::ObjectSlot;
 use crate::pool::Pool;
-use crate::prefetch::prefetch_object;
 
 /// A live object, held for reading. Its bytes stay unchanged until this is dropped, also when the
-/// object is freed or moved.
-///
-/// A thread may hold any number of them for any time. No other thread waits for them.
+/// object is freed or moved. A thread may hold any number of them; no other waits.
 #[derive(Debug)]
 pub struct ObjectRef<'p> {
     pool: &'p Pool,
@@ -26,8 +23,7 @@ pub struct ObjectRef<'p> {
 }
 
 impl Pool {
-    /// Pins an object for reading. Waits at most while an object in the same zspage is written or
-    /// moved: 16 copies at most.
+    /// Pins an object for reading. Waits at most for 16 copies of objects in the same zspage.
     ///
     /// # Errors
     /// - [`AccessError::Stale`] when the object was freed.
@@ -47,13 +43,16 @@ impl Pool {
     /// Takes the object's chain shared. Returns the guard, the object's location and its length.
     fn pin_object(&self, handle: Handle) -> Result<(Shared<'_>, Location, usize), AccessError> {
         self.check_poison()?;
-        let mut retries = Retries::default();
+        let (chains, mut retries) = (&self.zspages.chains, Retries::default());
         loop {
             let location = self.handles.locate(handle)?;
             let len = self.handles.len_of(handle);
-            prefetch_object(self, location, len);
-            let Some(held) = self.zspages.chains().share(location.chain()) else {
-                if self.zspages.chains().has_reached_max_readers(location.chain()) {
+            // The bytes are loaded while the chain is taken: no load passes a locked instruction.
+            if let Some(class) = self.class_of(location.chain()) {
+                chains.prefetch_bytes(location.chain(), ObjectSlot::at(location, class).bytes(len));
+            }
+            let Some(held) = chains.share(location.chain()) else {
+                if chains.has_reached_max_readers(location.chain()) {
                     return Err(AccessError::TooManyReaders);
                 }
                 retries.note(self)?;
@@ -71,6 +70,18 @@ impl Pool {
         }
     }
 
+    /// Prefetches the handle's location word, for a later read or free.
+    pub fn prefetch(&self, handle: Handle) {
+        self.handles.prefetch(handle.index());
+    }
+
+    /// Prefetches the records of its zspage, some hundred nanoseconds after [`Pool::prefetch`].
+    pub fn prefetch_zspage(&self, handle: Handle) {
+        if let Ok(location) = self.handles.locate(handle) {
+            self.zspages.chains.prefetch(location.chain());
+        }
+    }
+
     /// Returns the length of an object. Units: bytes.
     ///
     /// # Errors
@@ -85,10 +96,8 @@ impl Pool {
         Ok(len)
     }
 
-    /// Overwrites an object of the same length. A reader sees the old bytes or the new ones.
-    ///
-    /// Writes in place when nothing else holds the zspage, else out of place: readers keep the old
-    /// bytes.
+    /// Overwrites an object of the same length: in place when nothing else holds the zspage, else
+    /// out of place. A reader sees the old bytes or the new ones.
     ///
     /// # Errors
     /// Returns [`WriteError`]; the object's content is unchanged.
@@ -103,24 +112,21 @@ impl Pool {
         self.write_out_of_place(handle, bytes)
     }
 
-    /// Overwrites an object in place. Returns `false` when its chain is busy, the object has
-    /// moved, or its memory has failed.
+    /// Overwrites in place, or returns `false`: chain busy, object moved, or memory failed.
     fn write_in_place(&self, handle: Handle, bytes: &[u8]) -> Result<bool, WriteError> {
         let location = self.handles.locate(handle)?;
         let chain = location.chain();
-        let Some(mut held) = self.zspages.chains().try_exclusive(chain) else { return Ok(false) };
-        // The chain is held exclusively and the object is still there. It cannot move, since a
-        // move takes the chain shared. It may be freed, which equals a free right after this
-        // write.
+        let Some(mut held) = self.zspages.chains.try_exclusive(chain) else { return Ok(false) };
+        // While the chain is held the object cannot move, since a move takes the chain shared. It
+        // may be freed, which equals a free right after this write.
         let here = self.handles.locate(handle) == Ok(location);
         let class = self.class_of(chain).filter(|_| here);
-        // Do not write into failed memory, and do not trust memory that fails meanwhile: the
-        // caller then writes out of place.
+        // Failed memory is not written, and not trusted if it fails meanwhile.
         let written = class.is_some_and(|class| {
             let slot = ObjectSlot::at(location, class);
             let place = slot.bytes(bytes.len());
             !held.has_failed(place.clone())
-                && slot.write(&mut held, handle.index(), bytes)
+                && slot.write(&mut held, handle.index(), (bytes, &[]))
                 && !held.has_failed(place)
         });
         free_deferred(self, chain, held.release());
@@ -136,8 +142,7 @@ impl Pool {
         // class. A holder of the class lock waits for no chain.
         let moved = match lock_object(self, handle) {
             Ok((old, mut state)) => {
-                self.handles
-                    .relocate(handle, Location::live(new.chain, new.object, handle.generation()));
+                self.handles.relocate(handle, new.chain, new.object);
                 state.free_object(old, bytes.len())
             }
             // The object was freed meanwhile: free the new slot, too.
@@ -161,8 +166,8 @@ impl ObjectRef<'_> {
         self.len == 0
     }
 
-    /// Returns the payload without a copy: in two pieces when it crosses into a frame that is not
-    /// adjacent, else the second piece is empty.
+    /// Returns the payload in place. The second piece is empty, unless it crosses into a frame that
+    /// is not adjacent.
     #[must_use]
     pub fn pieces(&self) -> (&[u8], &[u8]) {
         // `verify` found these frames attached, and they stay while the chain is held.

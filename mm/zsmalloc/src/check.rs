@@ -7,13 +7,12 @@ use thiserror::Error;
 
 use crate::class::SizeClass;
 use crate::class_state::{ClassCounters, ClassState};
-use crate::fullness::FullnessGroup;
 use crate::handle::Handle;
 use crate::object::ObjectSlot;
 use crate::pool::Pool;
+use crate::zspage::FullnessGroup;
 
-/// How often a chain is tried that a migration holds. A thread that is preempted while it copies
-/// takes many of these.
+/// How often a chain is tried that a migration holds: many times while that is preempted.
 const MAX_SHARE_TRIES: u32 = 1 << 20;
 
 /// A contradiction in a pool's tables.
@@ -49,23 +48,17 @@ impl Pool {
     /// Returns [`CheckError`], which names the first contradiction.
     pub fn check(&self) -> Result<(), CheckError> {
         // All live objects; `check_zspage` removes those it finds.
-        let mut objects = HashMap::new();
-        for (handle, location) in self.handles.live() {
-            objects.insert((location.chain(), location.object()), handle);
-        }
-        let mut frames = 0;
+        let live = self.handles.live();
+        let mut objects: HashMap<_, _> =
+            live.map(|(handle, at)| ((at.chain(), at.object()), handle)).collect();
+        let (counted, mut frames) = (self.frames(), 0);
         for class in self.classes.iter() {
             let state = self.lock(class);
             self.check_class(&state, &mut objects)?;
             frames += state.counters().frames;
         }
         let whole = SizeClass { index: 0, size: 0, frames: 0, objects: 0 };
-        ensure!(
-            whole,
-            self.frames() == frames,
-            "{} frames counted, {frames} in classes",
-            self.frames()
-        );
+        ensure!(whole, counted == frames, "{counted} frames counted, {frames} in classes");
         ensure!(whole, self.frames_max() >= frames, "{frames} frames exceed the recorded maximum");
         ensure!(whole, objects.is_empty(), "{} live handles name no live object", objects.len());
         ensure!(whole, !self.is_poisoned(), "the pool is poisoned");
@@ -80,14 +73,10 @@ impl Pool {
         let (class, counted) = (state.class(), state.counters());
         let mut found = ClassCounters::default();
         for (number, list) in state.lists().iter().enumerate() {
-            let ids: Vec<ChainId> =
-                list.iter(&self.zspages).take(list.len() as usize + 1).collect();
-            ensure!(
-                class,
-                ids.len() == list.len() as usize,
-                "the length of group {number} differs from its count"
-            );
-            // Sum up the counts of the zspages, and compare them with the class's counters.
+            let len = list.len() as usize;
+            let ids: Vec<ChainId> = list.iter(&self.zspages).take(len + 1).collect();
+            let same = ids.len() == len;
+            ensure!(class, same, "the length of group {number} differs from its count");
             for id in ids {
                 self.check_zspage(class, id, number, objects, &mut found)?;
             }
@@ -107,7 +96,7 @@ impl Pool {
     /// lock and so ends although the caller holds one.
     fn share_for_check(&self, id: ChainId) -> Option<Shared<'_>> {
         (0..MAX_SHARE_TRIES).find_map(|tries| {
-            let shared = self.zspages.chains().try_share(id);
+            let shared = self.zspages.chains.try_share(id);
             if shared.is_none() {
                 sync::relax(tries);
             }
@@ -127,21 +116,13 @@ impl Pool {
         // The record: class, group and object count.
         let head =
             self.zspages.head(id).ok_or_else(|| broken(class, format!("{id:?} has no record")))?;
-        let live: Vec<u16> = self.zspages.live(id, class).collect();
+        let live: Vec<u16> = self.zspages.live_below(id, class.objects).collect();
         ensure!(class, head.class == class.index, "{id:?} belongs to class {}", head.class);
         ensure!(class, head.group.index() == number, "{id:?} is on the wrong list");
-        ensure!(
-            class,
-            FullnessGroup::of(head.used, class.objects).index() == number,
-            "{id:?} is in the wrong group"
-        );
-        ensure!(
-            class,
-            usize::from(head.used) == live.len(),
-            "{id:?} counts {} of {}",
-            head.used,
-            live.len()
-        );
+        let group = FullnessGroup::of(head.used, class.objects);
+        ensure!(class, group.index() == number, "{id:?} is in the wrong group");
+        let (counted, used) = (usize::from(head.used), live.len());
+        ensure!(class, counted == used, "{id:?} counts {counted} of {used}");
         let held = self
             .share_for_check(id)
             .ok_or_else(|| broken(class, format!("{id:?} is vacant or a thread changes it")))?;
@@ -154,11 +135,8 @@ impl Pool {
             let named = if class.is_huge() { Some(head.huge) } else { slot.header(&held) };
             let len = self.handles.len_of(handle);
             let lost = held.has_failed(slot.bytes(len));
-            ensure!(
-                class,
-                lost || named == Some(handle.index()),
-                "object {object} of {id:?} names another handle"
-            );
+            let intact = lost || named == Some(handle.index());
+            ensure!(class, intact, "object {object} of {id:?} names another handle");
             found.live_bytes += len as u64;
         }
         for position in 0..usize::from(class.frames) {
@@ -166,12 +144,8 @@ impl Pool {
             let there = held.pieces(position * FRAME_SIZE..position * FRAME_SIZE + 1).is_some();
             let needed = live.iter().any(|&object| class.frames_of(object).contains(&position));
             // An attached frame without objects is waiting for a reader, with a pending mark.
-            let waits = there && self.zspages.chains().is_pending(id);
-            ensure!(
-                class,
-                there == needed || waits,
-                "frame {position} of {id:?}: there {there}, needed {needed}"
-            );
+            let right = there == needed || there && self.zspages.chains.is_pending(id);
+            ensure!(class, right, "frame {position} of {id:?}: there {there}, needed {needed}");
             found.frames += u64::from(there);
         }
         // Not `free_deferred`: the class is locked, and only another thread could have set a mark.
@@ -199,7 +173,7 @@ mod tests {
         thread::scope(|scope| {
             // Holds the chain as a migration does while it copies, for longer than any copy takes.
             scope.spawn(|| {
-                let held = pool.zspages.chains().try_exclusive(location.chain());
+                let held = pool.zspages.chains.try_exclusive(location.chain());
                 is_held.send(()).expect("the test waits for it");
                 thread::sleep(Duration::from_millis(20));
                 drop(held.expect("no other thread holds the chain"));

@@ -6,7 +6,7 @@
 
 use std::ops::RangeInclusive;
 
-use frames::{ChainKind, FRAME_SIZE, MAX_CHAIN};
+use frames::{FRAME_SIZE, MAX_CHAIN};
 
 /// Length of the longest object. Units: bytes.
 pub const MAX_OBJECT: usize = FRAME_SIZE;
@@ -24,8 +24,7 @@ pub(crate) const MAX_ZSPAGE_OBJECTS: usize = 256;
 /// Rule that picks the chain length of a class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChainRule {
-    /// The largest used share in whole percent; the shorter chain on a tie: the rule of 2016
-    ///
+    /// The largest used percentage, the shorter chain on a tie: the rule of 2016.
     UsedPercent,
     /// The fewest unused bytes in a zspage; the shorter chain on a tie: the kernel's current rule.
     LeastWaste,
@@ -34,23 +33,17 @@ pub enum ChainRule {
 impl ChainRule {
     /// Returns the frames in a zspage of `size`-byte objects, at most `longest`.
     fn chain(self, size: usize, longest: usize) -> usize {
-        let better = |best: usize, next: usize| match self {
-            Self::UsedPercent => used_percent(next, size) > used_percent(best, size),
-            Self::LeastWaste => waste(next, size) < waste(best, size),
+        let cost = |&frames: &usize| {
+            let (bytes, waste) = (frames * FRAME_SIZE, frames * FRAME_SIZE % size);
+            match self {
+                Self::UsedPercent => 100 - (bytes - waste) * 100 / bytes,
+                Self::LeastWaste => waste,
+            }
         };
         let fits = |&frames: &usize| frames * FRAME_SIZE / size <= MAX_ZSPAGE_OBJECTS;
-        (2..=longest)
-            .filter(fits)
-            .fold(1, |best, next| if better(best, next) { next } else { best })
+        // The first of those with the least cost: the shorter chain on a tie.
+        (1..=longest).filter(fits).min_by_key(cost).unwrap_or(1)
     }
-}
-
-fn waste(frames: usize, size: usize) -> usize {
-    frames * FRAME_SIZE % size
-}
-
-fn used_percent(frames: usize, size: usize) -> usize {
-    (frames * FRAME_SIZE - waste(frames, size)) * 100 / (frames * FRAME_SIZE)
 }
 
 /// Shape of a class's zspages.
@@ -92,19 +85,13 @@ impl SizeClass {
         usize::from(self.size) - self.header()
     }
 
-    /// Returns the kind of chain that the zspages of the class are.
-    pub(crate) fn chain_kind(self) -> ChainKind {
-        if self.frames == 1 { ChainKind::Single } else { ChainKind::Multi }
-    }
-
     /// Returns the positions of the frames that an object has bytes in.
     pub(crate) fn frames_of(self, object: u16) -> RangeInclusive<usize> {
         let (size, first) = (usize::from(self.size), usize::from(object) * usize::from(self.size));
         first / FRAME_SIZE..=(first + size - 1) / FRAME_SIZE
     }
 
-    /// Returns whether freeing a zspage's last object leaves a frame without objects. `below` is
-    /// the live object before it.
+    /// Returns whether freeing the `last` object empties a frame; `below` is the live one before.
     pub(crate) fn empties_frame(self, last: u16, below: Option<u16>) -> bool {
         let end = |object| *self.frames_of(object).end();
         below.is_none_or(|below| end(below) < end(last))
@@ -115,7 +102,7 @@ impl SizeClass {
 #[derive(Debug)]
 pub struct SizeClasses {
     /// For each raw class, the class it was merged into.
-    merged: Box<[SizeClass]>,
+    pub(crate) merged: Box<[SizeClass]>,
     largest_with_header: usize,
 }
 
@@ -142,10 +129,8 @@ impl SizeClasses {
                 frames: frames as u8,
                 objects: objects as u16,
             };
-            let alike = merged
-                .last()
-                .filter(|next| next.frames == own.frames && next.objects == own.objects);
-            merged.push(alike.copied().unwrap_or(own));
+            let alike = |c: &&SizeClass| c.frames == own.frames && c.objects == own.objects;
+            merged.push(merged.last().filter(alike).copied().unwrap_or(own));
         }
         merged.reverse();
         let headed = merged.iter().rev().find(|class| !class.is_huge()).copied();
@@ -153,8 +138,7 @@ impl SizeClasses {
         Self { merged: merged.into(), largest_with_header }
     }
 
-    /// Returns the class for a payload of `len` bytes, or `None` when `len` is 0 or exceeds a
-    /// frame.
+    /// Returns the class for a payload of one byte to a frame, or `None` for others.
     #[must_use]
     pub fn for_len(&self, len: usize) -> Option<SizeClass> {
         if len == 0 || len > FRAME_SIZE {
@@ -177,18 +161,10 @@ impl SizeClasses {
         self.largest_with_header
     }
 
-    /// Iterates over the raw classes, each as the class that it was merged into.
-    pub(crate) fn raw(&self) -> impl Iterator<Item = SizeClass> {
-        self.merged.iter().copied()
-    }
-
     /// Iterates over the distinct classes, smallest first.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = SizeClass> {
-        self.merged
-            .iter()
-            .enumerate()
-            .filter(|(raw, class)| usize::from(class.index) == *raw)
-            .map(|(_, class)| *class)
+        let raw_classes = self.merged.iter().enumerate();
+        raw_classes.filter_map(|(raw, class)| (usize::from(class.index) == raw).then_some(*class))
     }
 }
 

@@ -1,11 +1,10 @@
-//! Lists and counters of a size class, under its lock.
+//! Lists and counters of a size class, under its lock, and the count of a pool's frames.
 
 use frames::ChainId;
+use sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::class::SizeClass;
-use crate::fullness::{FULLNESS_GROUPS, FullnessGroup};
-use crate::gauge::Gauge;
-use crate::zspage::{ZspageList, Zspages};
+use crate::zspage::{FULLNESS_GROUPS, FullnessGroup, ZspageList, Zspages};
 
 /// Counters of a class.
 #[derive(Clone, Copy, Debug, Default)]
@@ -20,6 +19,47 @@ pub(crate) struct ClassCounters {
     pub(crate) live_bytes: u64,
 }
 
+/// A counter of attached frames and its high-water mark. Relaxed throughout: it orders nothing.
+///
+/// All threads share it, since counters per CPU have no common high-water mark. It changes once per
+/// frame, not once per object.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct Gauge {
+    level: AtomicU64,
+    peak: AtomicU64,
+}
+
+impl Gauge {
+    /// Increments the counter and raises the high-water mark.
+    pub(crate) fn inc(&self) {
+        let level = self.level.fetch_add(1, Relaxed) + 1;
+        if level > self.peak.load(Relaxed) {
+            self.peak.fetch_max(level, Relaxed);
+        }
+    }
+
+    /// Decrements the counter.
+    pub(crate) fn dec(&self) {
+        self.level.fetch_sub(1, Relaxed);
+    }
+
+    /// Returns the counter.
+    pub(crate) fn get(&self) -> u64 {
+        self.level.load(Relaxed)
+    }
+
+    /// Returns the high-water mark.
+    pub(crate) fn peak(&self) -> u64 {
+        self.peak.load(Relaxed)
+    }
+
+    /// Resets the high-water mark to the counter.
+    pub(crate) fn reset(&self) {
+        self.peak.store(self.get(), Relaxed);
+    }
+}
+
 /// Lists and counters of a class, under its lock. They change by the methods here only.
 #[derive(Debug)]
 pub(crate) struct ClassState {
@@ -27,7 +67,7 @@ pub(crate) struct ClassState {
     lists: [ZspageList; FULLNESS_GROUPS],
     counters: ClassCounters,
     /// Whether a thread is compacting the class.
-    compacting: bool,
+    pub(crate) compacting: bool,
 }
 
 impl ClassState {
@@ -52,21 +92,14 @@ impl ClassState {
         &self.lists
     }
 
-    /// Returns the list of a fullness group.
-    pub(crate) fn list(&self, group: FullnessGroup) -> ZspageList {
-        self.lists[group.index()]
-    }
-
-    /// Initializes the record of a new zspage, puts it on the list of the empty ones and counts
-    /// it.
+    /// Initializes the record of a new zspage, puts it on the empty ones' list and counts it.
     pub(crate) fn zspage_added(&mut self, records: &Zspages, id: ChainId) {
         records.init_record(id, self.class.index);
         self.lists[FullnessGroup::EMPTY.index()].add(records, id, 0);
         self.counters.zspages += 1;
     }
 
-    /// Takes a zspage without objects off its list, which is that of `group`, and clears its
-    /// record.
+    /// Takes a zspage without objects off the list of its `group` and clears its record.
     pub(crate) fn zspage_removed(&mut self, records: &Zspages, id: ChainId, group: FullnessGroup) {
         self.lists[group.index()].remove(records, id);
         self.counters.zspages -= 1;
@@ -110,10 +143,9 @@ impl ClassState {
     }
 
     /// Returns the frames that a compaction of the class can free: those beyond what its objects
-    /// need when packed. A huge zspage is one frame with one object, so there are none.
-    ///
-    /// Saturates instead of wrapping (B6, L-09).
+    /// need when packed. Saturates instead of wrapping (B6, L-09).
     pub(crate) fn freeable(&self) -> u64 {
+        // Packing a zspage of one frame with one object frees nothing.
         if self.class.is_huge() {
             return 0;
         }
@@ -123,15 +155,5 @@ impl ClassState {
     /// Returns the frames that the live objects need when packed.
     pub(crate) fn frames_needed(&self) -> u64 {
         self.class.frames_for(self.counters.objects)
-    }
-
-    /// Marks the class as being compacted. Returns whether it was not marked before.
-    pub(crate) fn begin_compaction(&mut self) -> bool {
-        !std::mem::replace(&mut self.compacting, true)
-    }
-
-    /// Clears the mark of [`ClassState::begin_compaction`].
-    pub(crate) fn end_compaction(&mut self) {
-        self.compacting = false;
     }
 }

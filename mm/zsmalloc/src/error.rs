@@ -31,8 +31,7 @@ pub enum AccessError {
     /// The object was freed, or the bits never were a handle.
     #[error("the handle is stale")]
     Stale,
-    /// The header before the object does not name its handle: a stray write changed it. Other
-    /// objects are not affected.
+    /// The object's header does not name its handle: a stray write. Other objects are not affected.
     #[error("the object is damaged: its header or frames do not match its handle")]
     Damaged,
     /// The object's memory has failed and its content is lost. Other objects are not affected.

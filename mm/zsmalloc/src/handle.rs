@@ -10,8 +10,7 @@ use frames::ChainId;
 /// | 0      | generation             | index                           |
 /// +--------+------------------------+---------------------------------+
 /// ```
-/// A freed object leaves its handle *stale*: every call with it returns a typed error, also after
-/// its index is used again.
+/// A freed object's handle is *stale*: a typed error, also after its index is used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Handle(u64);
 
@@ -57,7 +56,7 @@ impl Handle {
 /// ```
 /// L = live. Without L, only the generation has a meaning. All zero = never used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Location(u64);
+pub(crate) struct Location(pub(crate) u64);
 
 const LIVE: u64 = 1 << 63;
 
@@ -65,26 +64,13 @@ impl Location {
     /// Returns the word of a live object.
     pub(crate) fn live(chain: ChainId, object: u16, generation: u32) -> Self {
         debug_assert!(object < 256 && generation <= MAX_GENERATION);
-        Self(
-            LIVE | u64::from(generation) << 39
-                | u64::from(object) << 31
-                | u64::from(chain.to_bits()),
-        )
+        let place = u64::from(object) << 31 | u64::from(chain.to_bits());
+        Self(LIVE | u64::from(generation) << 39 | place)
     }
 
     /// Returns the word of a freed index whose last generation was `generation`.
     pub(crate) fn dead(generation: u32) -> Self {
         Self(u64::from(generation) << 39)
-    }
-
-    /// Builds a word from its bits.
-    pub(crate) fn from_bits(bits: u64) -> Self {
-        Self(bits)
-    }
-
-    /// Returns the word's bits.
-    pub(crate) fn to_bits(self) -> u64 {
-        self.0
     }
 
     /// Returns whether the word locates an object.
@@ -123,7 +109,7 @@ mod tests {
             let handle = Handle::from_bits(Handle::new(index, generation).to_bits());
             prop_assert_eq!((handle.index(), handle.generation()), (index, generation));
             let chain = ChainId::from_bits(chain);
-            let word = Location::from_bits(Location::live(chain, object, generation).to_bits());
+            let word = Location::live(chain, object, generation);
             prop_assert_eq!((word.is_live(), word.chain(), word.object(), word.generation()), (true, chain, object, generation));
             let dead = Location::dead(generation);
             prop_assert_eq!((dead.is_live(), dead.generation()), (false, generation));
@@ -132,7 +118,7 @@ mod tests {
 
     #[test]
     fn r251_frame_0_object_0_makes_no_zero_word() {
-        assert_ne!(Location::live(ChainId::from_bits(0), 0, 1).to_bits(), 0);
+        assert_ne!(Location::live(ChainId::from_bits(0), 0, 1).0, 0);
         assert_ne!(Handle::new(0, 1).to_bits(), 0);
     }
 }

@@ -7,8 +7,8 @@
 
 use std::sync::Arc;
 
-use frames::ids::{AllocIdError, CHUNK, IdAllocator, NewChunk};
-use frames::{ChargePurpose, Zone};
+use frames::ids::{CHUNK, IdAllocator, NewChunk};
+use frames::{ChainId, ChargePurpose, CreateError, Zone};
 use sync::atomic::{AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use sys::{Backing, MapError, Table};
 
@@ -38,8 +38,7 @@ pub(crate) struct Handles {
 }
 
 impl Handles {
-    /// Builds an empty table. An index is retired after `max_generation` uses; tests pass fewer
-    /// than [`MAX_GENERATION`].
+    /// Builds an empty table. An index is retired after `max_generation` uses, fewer in tests.
     pub(crate) fn new(
         zone: Arc<Zone>,
         capacity: usize,
@@ -68,25 +67,17 @@ impl Handles {
     /// Reserves like [`Handles::reserve`] and charges a new chunk for `purpose`.
     pub(crate) fn reserve_for(&self, purpose: ChargePurpose) -> Result<Handle, AllocError> {
         loop {
-            let index =
-                self.ids.alloc(|opening| self.open(opening, purpose)).map_err(
-                    |error| match error {
-                        AllocIdError::Exhausted => AllocError::Numbers,
-                        AllocIdError::Refused(error) => error.into(),
-                    },
-                )?;
+            let index = self.ids.alloc(|new| self.open(new, purpose)).map_err(CreateError::from)?;
             // Relaxed: between reserve and publish this thread owns the index. The shard's lock
             // ordered this load after the last owner's stores.
-            let last = Location::from_bits(self.words[index as usize].load(Ordering::Relaxed))
-                .generation();
+            let last = Location(self.words[index as usize].load(Ordering::Relaxed)).generation();
             // Relaxed: the shard's lock ordered this load after the stores in `discard` and `open`.
             let floor = self.floors[index as usize / CHUNK].load(Ordering::Relaxed);
             let generation = last.max(floor) + 1;
             if generation <= self.max_generation {
                 return Ok(Handle::new(index, generation));
             }
-            // All generations are used up. The index stays taken: 8 bytes lost after 16 million
-            // uses.
+            // All generations are used up: the index stays taken, 8 bytes after 16 million uses.
         }
     }
 
@@ -103,25 +94,20 @@ impl Handles {
         Ok(())
     }
 
-    /// Makes the object reachable. The caller holds its chain exclusively and has written the
-    /// bytes.
+    /// Makes the object reachable. The caller holds its chain exclusively and wrote the bytes.
     pub(crate) fn publish(&self, handle: Handle, location: Location, len: usize) {
         let index = handle.index() as usize;
         // Release pairs with the Acquire in `len_of`: a thread that loads this length also sees
         // that the index was freed and reserved again, if it was.
         self.lens[index].store(len as u16, Ordering::Release);
-        // Release pairs with the Acquire in `locate`: a thread that finds the word live also sees
-        // its length.
-        self.words[index].store(location.to_bits(), Ordering::Release);
+        // Release pairs with the Acquire in `locate_index`: a live word's length is seen, too.
+        self.words[index].store(location.0, Ordering::Release);
     }
 
     /// Returns the current location of the handle's object, or [`AccessError::Stale`].
     pub(crate) fn locate(&self, handle: Handle) -> Result<Location, AccessError> {
-        let word = self.words.get(handle.index() as usize).ok_or(AccessError::Stale)?;
-        // Acquire pairs with the Release in `publish` and `relocate`.
-        let location = Location::from_bits(word.load(Ordering::Acquire));
-        let matches = location.is_live() && location.generation() == handle.generation();
-        if matches { Ok(location) } else { Err(AccessError::Stale) }
+        let (live, location) = self.locate_index(handle.index()).ok_or(AccessError::Stale)?;
+        if live == handle { Ok(location) } else { Err(AccessError::Stale) }
     }
 
     /// Prefetches the word and the length of an index.
@@ -133,7 +119,8 @@ impl Handles {
 
     /// Returns the live handle of an index and its object's location.
     pub(crate) fn locate_index(&self, index: u32) -> Option<(Handle, Location)> {
-        let location = Location::from_bits(self.words.get(index as usize)?.load(Ordering::Acquire));
+        // Acquire pairs with the Release in `publish`, `relocate` and `invalidate`.
+        let location = Location(self.words.get(index as usize)?.load(Ordering::Acquire));
         location.is_live().then(|| (Handle::new(index, location.generation()), location))
     }
 
@@ -145,21 +132,19 @@ impl Handles {
         usize::from(self.lens[handle.index() as usize].load(Ordering::Acquire))
     }
 
-    /// Points a live handle at its object's new slot. The caller holds the class lock and has
-    /// written the bytes there.
-    pub(crate) fn relocate(&self, handle: Handle, location: Location) {
-        debug_assert_eq!(location.generation(), handle.generation());
-        // Release pairs with the Acquire in `locate`: a thread that finds the new slot also sees
-        // its bytes.
-        self.words[handle.index() as usize].store(location.to_bits(), Ordering::Release);
+    /// Points a handle at its new slot. The caller holds the class lock and wrote the bytes.
+    pub(crate) fn relocate(&self, handle: Handle, chain: ChainId, object: u16) {
+        let location = Location::live(chain, object, handle.generation());
+        // Release pairs with the Acquire in `locate_index`: the new slot's bytes are seen, too.
+        self.words[handle.index() as usize].store(location.0, Ordering::Release);
     }
 
     /// Makes the handle stale. The caller holds the class lock.
     pub(crate) fn invalidate(&self, handle: Handle) {
         let dead = Location::dead(handle.generation());
-        // Release pairs with the Acquire in `locate`. A reader that still finds the word live
-        // holds the chain or loads the word again.
-        self.words[handle.index() as usize].store(dead.to_bits(), Ordering::Release);
+        // Release pairs with the Acquire in `locate_index`. A reader that still finds the word
+        // live holds the chain or loads the word again.
+        self.words[handle.index() as usize].store(dead.0, Ordering::Release);
     }
 
     /// Frees the index of an invalidated handle, or of one that was reserved and not published.
@@ -178,9 +163,8 @@ impl Handles {
         // Relaxed: all these indices are free and their chunk is being closed, so no thread takes
         // one and writes here. The shard's lock ordered this load after their last owners'
         // stores.
-        let generations =
-            words.iter().map(|word| Location::from_bits(word.load(Ordering::Relaxed)).generation());
-        let last = generations.max().unwrap_or(0);
+        let generation = |word: &AtomicU64| Location(word.load(Ordering::Relaxed)).generation();
+        let last = words.iter().map(generation).max().unwrap_or(0);
         let floor = &self.floors[first / CHUNK];
         if last > self.max_generation / 2 {
             floor.fetch_or(KEPT, Ordering::Relaxed);

@@ -21,19 +21,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # Design
-//! - **Zspages attach and detach single frames.** Long chains pack well, but would leave a
-//!   half-empty last zspage in every class. A zspage attaches a frame when the first object
-//!   reaches it and detaches it when the last object in it is freed.
-//! - **The free map is stored beside the zspage.** A free touches no cold memory, and a search
-//!   for objects scans 256 bits.
-//! - **Only readers wait for a chain's lock**, for at most one copy. All others only try to take
-//!   it. On failure they use another zspage or leave a pending mark. A thread that holds a read
-//!   guard may call any function.
-//!
 //! # Locking
 //! chain (readers share and wait, all others only try) -> class -> handle shard -> frames. See
-//! `docs/locking.md`.
+//! `docs/locking.md`. A thread that holds a read guard may call any function.
 //!
 //! # Invariants
 //! - INV-POOL-1: a location word is live exactly while its object's bit is set in its zspage's
@@ -46,13 +36,9 @@
 
 #![forbid(unsafe_code)]
 
-// In the order of layers: a module uses only those above it and its own children.
-//
 // Plain data and tables.
 mod error;
 mod class;
-mod fullness;
-mod gauge;
 mod handle;
 mod handles;
 mod object;
@@ -61,16 +47,13 @@ mod zspage;
 mod class_state;
 mod hold_time;
 mod stats;
-mod leak;
 mod pool;
-// Objects: found, prefetched, freed, stored, read and overwritten.
+// Objects: found, freed, stored, read and overwritten.
 mod locate;
-mod prefetch;
 mod check;
 mod free;
 mod alloc;
 mod access;
-mod map;
 mod zpool;
 // Objects and frames that move, on request, for the zone and in the background.
 mod compact;
@@ -83,22 +66,18 @@ mod lifecycle;
 mod tests;
 
 pub use access::ObjectRef;
-pub use background::{
-    Background, BackgroundConfig, BackgroundError, DEFAULT_PROACTIVENESS, MAX_POLL_INTERVAL,
-};
+pub use background::{Background, BackgroundConfig, BackgroundError};
 pub use check::CheckError;
 pub use class::{ChainRule, MAX_OBJECT, SizeClass, SizeClasses};
 pub use error::{AccessError, AllocError, PoolError, WriteError};
 pub use frames::Budget;
-pub use fullness::{FULLNESS_GROUPS, FullnessGroup};
 pub use handle::Handle;
 pub use hold_time::HoldTimes;
-pub use leak::{Leaked, LeakedGroup};
 pub use lifecycle::DestroyError;
-pub use map::{MapMode, Mapped};
-pub use pool::{Pool, PoolConfig};
+pub use pool::{Leaked, LeakedGroup, Pool, PoolConfig};
 pub use stats::{
     BackgroundState, BackgroundStats, ClassStats, Compaction, CompactionOutcome, CompactionTotals,
     PoolStats,
 };
-pub use zpool::{EvictUnsupported, Zpool};
+pub use zpool::{EvictUnsupported, MapMode, Mapped, Zpool};
+pub use zspage::{FULLNESS_GROUPS, FullnessGroup};

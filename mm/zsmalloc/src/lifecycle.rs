@@ -1,9 +1,4 @@
-//! The life of a pool: its creation, its end, and a report of what was still in it.
-//!
-//! Dropping a pool frees its frames also when it is not empty. A caller that expects it to be
-//! empty calls [`Pool::destroy`], which returns an error if it is not. Or it sets
-//! [`PoolConfig::on_leak`], which is called when the last `Arc` is dropped. The library prints
-//! nothing.
+//! The life of a pool: its creation and its end, also when it is not empty.
 
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -13,20 +8,16 @@ use sync::atomic::AtomicBool;
 use thiserror::Error;
 
 use crate::class::SizeClasses;
-use crate::class_state::ClassState;
+use crate::class_state::{ClassState, Gauge};
 use crate::error::PoolError;
-use crate::fullness::FullnessGroup;
-use crate::gauge::Gauge;
 use crate::handle::MAX_GENERATION;
 use crate::handles::Handles;
 use crate::hold_time::HoldTimeStats;
-use crate::leak::{Leaked, LeakedGroup};
-use crate::pool::{ClassLock, Pool, PoolConfig};
-use crate::stats::{BackgroundStats, CompactionCounters};
-use crate::zspage::Zspages;
+use crate::pool::{ClassLock, Leaked, LeakedGroup, Pool, PoolConfig};
+use crate::stats::{BackgroundStats, CompactionTotals};
+use crate::zspage::{FullnessGroup, Zspages};
 
-/// Maximum number of objects in a pool: half of what 32 bits can number, so that rounding up to
-/// whole chunks does not overflow.
+/// Maximum number of objects: half of what 32 bits number, so rounding up to whole chunks is safe.
 const MAX_POOL_OBJECTS: usize = 1 << 31;
 
 /// Error of [`Pool::destroy`].
@@ -61,44 +52,37 @@ impl Pool {
             return Err(PoolError::Chain { chain: config.chain });
         }
         let capacity = zone.capacity().0 as usize;
-        let objects =
-            config.max_objects.map_or(capacity.saturating_mul(16), |objects| objects as usize);
+        let objects = config.max_objects.map_or(capacity.saturating_mul(16), |max| max as usize);
         let classes = SizeClasses::new(usize::from(config.chain), config.rule);
         let state = |class| ClassLock(Mutex::ranked(sync::Rank::Class, ClassState::new(class)));
         let owner = match config.movability {
             Movability::On => zone.reserve_owner()?,
             Movability::Off => zone.reserve_pinned_owner()?,
         };
+        let (backing, objects) = (config.backing, objects.min(MAX_POOL_OBJECTS));
         let pool = Arc::new(Self {
-            zspages: Zspages::new(owner, capacity, config.backing)?,
-            handles: Handles::new(
-                Arc::clone(&zone),
-                objects.min(MAX_POOL_OBJECTS),
-                max_generation,
-                config.backing,
-            )?,
-            states: classes.raw().map(state).collect(),
+            zspages: Zspages::new(owner, capacity, backing)?,
+            handles: Handles::new(Arc::clone(&zone), objects, max_generation, backing)?,
+            states: classes.merged.iter().copied().map(state).collect(),
             classes,
             zone,
-            totals: CompactionCounters::default(),
+            totals: Mutex::ranked(sync::Rank::Leaf, CompactionTotals::default()),
             background: Mutex::ranked(sync::Rank::Leaf, BackgroundStats::default()),
-            frames: Gauge::new(),
+            frames: Gauge::default(),
             poisoned: AtomicBool::new(false),
             on_leak: config.on_leak,
             hold_time_stats: HoldTimeStats::new(config.hold_times),
             shrinker: OnceLock::new(),
         });
         // Last: callbacks may not reach a half-built pool (L-05, R-450).
-        let ops: Weak<dyn MovableOps> = Arc::downgrade(&pool) as _;
-        pool.zspages.chains().publish(ops);
-        let shrinker: Weak<dyn Shrinker> = Arc::downgrade(&pool) as _;
+        pool.zspages.chains.publish(Arc::downgrade(&pool) as Weak<dyn MovableOps>);
+        let shrinker = Arc::downgrade(&pool) as Weak<dyn Shrinker>;
         let _first =
             pool.shrinker.set(pool.zone.register_shrinker(ShrinkerPriority::Compaction, shrinker));
         Ok(pool)
     }
 
-    /// Destroys the pool and reports what was still in it. All its frames are free when
-    /// this returns.
+    /// Destroys the pool, frees its frames and reports what was still in it.
     ///
     /// # Errors
     /// - [`DestroyError::Shared`] when this is not the last `Arc`; the pool is unchanged.
@@ -124,7 +108,7 @@ impl Drop for Pool {
             for list in state.lists() {
                 let ids: Vec<ChainId> = list.iter(&self.zspages).collect();
                 ids.into_iter()
-                    .filter_map(|id| self.zspages.chains().try_exclusive(id))
+                    .filter_map(|id| self.zspages.chains.try_exclusive(id))
                     .for_each(|held| held.destroy());
             }
         }

@@ -49,8 +49,7 @@ pub(crate) fn lock_object(
     loop {
         retries.note(pool)?;
         let location = pool.handles.locate(handle)?;
-        // The chain may be freed between the two loads, after compaction moved the object: then
-        // the word has changed, too.
+        // A chain freed between the two loads was emptied first: then the word has changed, too.
         let Some(state) = lock_class_of(pool, location.chain()) else { continue };
         if pool.handles.locate(handle)? == location {
             return Ok((ObjectSlot::at(location, state.class()), state));

@@ -2,9 +2,7 @@
 //!
 //! A handle names a chain and an object in it, never a frame. So moving a frame changes no
 //! location word and pins no object. Migration only tries to take the frame's chain exclusively,
-//! for the one copy. It needs none of the kernel's bookkeeping: an isolated zspage stays on its
-//! list, serves allocations and may be freed. An isolation holds a reference to its frame and
-//! detects that the frame has no owner any more.
+//! for the one copy. An isolated zspage stays on its list, serves allocations and may be freed.
 
 use frames::{Committed, LockedFrame, MigrateError, MigrateMode, MovableOps, Target};
 
@@ -13,7 +11,7 @@ use crate::pool::Pool;
 
 impl MovableOps for Pool {
     fn isolate(&self, frame: &LockedFrame<'_>) -> bool {
-        !self.is_poisoned() && self.zspages.chains().can_isolate(frame)
+        !self.is_poisoned() && self.zspages.chains.can_isolate(frame)
     }
 
     fn migrate<'z>(
@@ -25,7 +23,7 @@ impl MovableOps for Pool {
         if self.is_poisoned() {
             return Err(MigrateError::Failed(to));
         }
-        let moved = self.zspages.chains().migrate_frame(from, to);
+        let moved = self.zspages.chains.migrate_frame(from, to);
         // Lock order, page lock before class lock: `free_deferred` takes the class lock, and no
         // holder of a class lock waits for a page lock.
         if let Some((chain, leaving)) = moved.released {

@@ -1,6 +1,6 @@
 //! Object slots: where the bytes of an object are in its chain.
 
-use std::ops::{Range, RangeInclusive};
+use std::ops::Range;
 
 use frames::{ChainId, Exclusive, Shared};
 
@@ -33,36 +33,23 @@ impl ObjectSlot {
         bytes.start + self.class.header()..bytes.end
     }
 
-    /// Returns the positions of the frames that the slot lies in.
-    pub(crate) fn frames(self) -> RangeInclusive<usize> {
-        self.class.frames_of(self.object)
-    }
-
     /// Writes header and payload. Returns `false` when the slot's frames are not attached, which
     /// only damaged metadata can cause.
-    pub(crate) fn write(self, held: &mut Exclusive<'_>, index: u32, payload: &[u8]) -> bool {
-        self.write_pieces(held, index, (payload, &[]))
-    }
-
-    /// Writes like [`ObjectSlot::write`], for a payload in two pieces.
-    pub(crate) fn write_pieces(
+    pub(crate) fn write(
         self,
         held: &mut Exclusive<'_>,
         index: u32,
         (first, second): (&[u8], &[u8]),
     ) -> bool {
-        let header = self.class.header();
-        if header > 0 {
-            let start = self.bytes(0).start;
+        if !self.class.is_huge() {
             // Slots are a multiple of 16 bytes long, so a header never crosses a frame boundary.
-            let Some((bytes, _)) = held.pieces_mut(start..start + header) else { return false };
-            bytes.copy_from_slice(&index.to_le_bytes()[..header]);
+            let Some((bytes, _)) = held.pieces_mut(self.bytes(0)) else { return false };
+            bytes.copy_from_slice(&index.to_le_bytes());
         }
         let Some((head, tail)) = held.pieces_mut(self.payload(first.len() + second.len())) else {
             return false;
         };
-        // Two source pieces into two target pieces: the border that comes first splits the other
-        // side.
+        // Two pieces into two pieces: the border that comes first splits the other side.
         let at = first.len().min(head.len());
         head[..at].copy_from_slice(&first[..at]);
         if at < first.len() {
@@ -79,13 +66,11 @@ impl ObjectSlot {
 
     /// Returns the handle index like [`ObjectSlot::header`], for an exclusive holder of the chain.
     pub(crate) fn header_exclusive(self, held: &mut Exclusive<'_>) -> Option<u32> {
-        let start = self.bytes(0).start;
-        let (bytes, _) = held.pieces_mut(start..start + self.class.header())?;
+        let (bytes, _) = held.pieces_mut(self.bytes(0))?;
         Some(u32::from_le_bytes((&*bytes).try_into().ok()?))
     }
 
-    /// Copies the payload to `copy`, for an exclusive holder of the chain. Returns `None` when
-    /// its frames are not attached.
+    /// Copies the payload out, for an exclusive holder. Returns `None` without its frames.
     pub(crate) fn copy_out(self, held: &mut Exclusive<'_>, copy: &mut [u8]) -> Option<()> {
         let (head, tail) = held.pieces_mut(self.payload(copy.len()))?;
         let (first, second) = copy.split_at_mut(head.len());
@@ -96,8 +81,7 @@ impl ObjectSlot {
 
     /// Returns the handle index in the header, or `None` without a header or without its frame.
     pub(crate) fn header(self, held: &Shared<'_>) -> Option<u32> {
-        let start = self.bytes(0).start;
-        let (bytes, _) = held.pieces(start..start + self.class.header())?;
+        let (bytes, _) = held.pieces(self.bytes(0))?;
         Some(u32::from_le_bytes(bytes.try_into().ok()?))
     }
 }

@@ -1,6 +1,6 @@
-//! The pool: its layout, its fields, and what all its parts need: the lock of a class, statistics
-//! and poisoning.
+//! The pool: its layout, its fields, the lock of a class, statistics and poisoning.
 
+use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -11,14 +11,12 @@ use sync::{Mutex, MutexGuard};
 use sys::Backing;
 
 use crate::class::{ChainRule, SizeClass, SizeClasses};
-use crate::class_state::ClassState;
+use crate::class_state::{ClassState, Gauge};
 use crate::error::AccessError;
-use crate::gauge::Gauge;
 use crate::handles::Handles;
 use crate::hold_time::{HoldTimeStats, HoldTimer, HoldTimes};
-use crate::leak::Leaked;
-use crate::stats::{BackgroundStats, ClassStats, CompactionCounters, PoolStats};
-use crate::zspage::Zspages;
+use crate::stats::{BackgroundStats, ClassStats, CompactionTotals, PoolStats};
+use crate::zspage::{FullnessGroup, Zspages};
 
 /// Layout of a pool, fixed at its creation.
 #[derive(Clone, Copy, Debug)]
@@ -27,13 +25,11 @@ pub struct PoolConfig {
     pub chain: u8,
     /// Rule that picks the chain length of a class.
     pub rule: ChainRule,
-    /// Maximum objects; `None` for 16 per frame of the zone. Reserves address space; memory is
-    /// used on demand.
+    /// Maximum objects; `None` for 16 per frame of the zone. Reserves only address space.
     pub max_objects: Option<u32>,
     /// Backing of the pool's tables.
     pub backing: Backing,
-    /// Callback for a pool that is dropped while it holds zspages. `None` where whole pools are
-    /// dropped on purpose. See [`Pool::destroy`].
+    /// Callback for a pool that is dropped while it holds zspages. See also [`Pool::destroy`].
     pub on_leak: Option<fn(&Leaked)>,
     /// Whether the pool's frames are movable in a zone with movable frames. `Off` pins them for
     /// comparison, while frames of other owners move.
@@ -44,9 +40,8 @@ pub struct PoolConfig {
 
 impl Default for PoolConfig {
     fn default() -> Self {
-        let chain = frames::MAX_CHAIN as u8;
         Self {
-            chain,
+            chain: frames::MAX_CHAIN as u8,
             rule: ChainRule::LeastWaste,
             max_objects: None,
             backing: Backing::AnonymousSmall,
@@ -54,6 +49,40 @@ impl Default for PoolConfig {
             on_leak: None,
             hold_times: HoldTimes::Off,
         }
+    }
+}
+
+/// Zspages of one class and fullness group that a pool still held at its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeakedGroup {
+    /// Object size of the class. Units: bytes.
+    pub size: u16,
+    /// Fullness group of the zspages.
+    pub group: FullnessGroup,
+    /// Number of zspages.
+    pub zspages: u32,
+}
+
+/// What a pool still held at its end. Its frames are free, and its handles are stale.
+///
+/// Its [`fmt::Display`] is one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leaked {
+    /// All classes and groups with zspages: smallest class first, emptiest group first.
+    pub groups: Vec<LeakedGroup>,
+    /// Number of live objects.
+    pub objects: u64,
+}
+
+impl fmt::Display for Leaked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the pool ended with {} objects:", self.objects)?;
+        for (at, group) in self.groups.iter().enumerate() {
+            let comma = if at == 0 { "" } else { "," };
+            let LeakedGroup { size, group, zspages } = group;
+            write!(f, "{comma} class {size} group {}: {zspages} zspages", group.index())?;
+        }
+        Ok(())
     }
 }
 
@@ -68,7 +97,7 @@ pub struct Pool {
     pub(crate) classes: SizeClasses,
     /// One for each raw class; those of merged classes are not used.
     pub(crate) states: Box<[ClassLock]>,
-    pub(crate) totals: CompactionCounters,
+    pub(crate) totals: Mutex<CompactionTotals>,
     pub(crate) background: Mutex<BackgroundStats>,
     pub(crate) frames: Gauge,
     pub(crate) poisoned: AtomicBool,
@@ -99,12 +128,6 @@ impl Pool {
         &self.zone
     }
 
-    /// Returns the size classes.
-    #[must_use]
-    pub fn classes(&self) -> &SizeClasses {
-        &self.classes
-    }
-
     /// Returns the length of the longest payload that does not take a whole frame. Units: bytes.
     #[must_use]
     pub fn largest_with_header(&self) -> usize {
@@ -115,12 +138,12 @@ impl Pool {
     #[must_use]
     pub fn stats(&self) -> PoolStats {
         let mut total = PoolStats {
-            zspage_bytes: self.zspages.chains().metadata_bytes() as u64,
+            zspage_bytes: self.zspages.chains.metadata_bytes() as u64,
             handle_bytes: self.handles.bytes() as u64,
-            compaction: self.totals.read(),
-            background: *self.background.lock(),
             ..PoolStats::default()
         };
+        total.compaction = *self.totals.lock();
+        total.background = *self.background.lock();
         self.classes.iter().for_each(|class| total.add(ClassStats::of(&self.lock(class))));
         total
     }
@@ -131,8 +154,7 @@ impl Pool {
         self.frames.get()
     }
 
-    /// Returns the maximum of [`Pool::frames`] since the pool was created, or since
-    /// [`Pool::reset_frames_max`].
+    /// Returns the maximum of [`Pool::frames`] so far, or since [`Pool::reset_frames_max`].
     #[must_use]
     pub fn frames_max(&self) -> u64 {
         self.frames.peak()
@@ -151,7 +173,7 @@ impl Pool {
 
     /// Returns the class of a zspage, or `None` when no zspage has this number.
     pub(crate) fn class_of(&self, chain: ChainId) -> Option<SizeClass> {
-        self.zspages.chains().tag(chain).and_then(|tag| self.classes.by_index(tag))
+        self.zspages.chains.tag(chain).and_then(|tag| self.classes.by_index(tag))
     }
 
     /// Locks a class. Measures the hold if [`PoolConfig::hold_times`] asks for it.
@@ -176,13 +198,6 @@ impl Pool {
     /// Returns [`AccessError::Poisoned`] when the pool is poisoned.
     pub(crate) fn check_poison(&self) -> Result<(), AccessError> {
         if self.is_poisoned() { Err(AccessError::Poisoned) } else { Ok(()) }
-    }
-}
-
-impl LockedClass<'_> {
-    /// Moves a zspage to the list of its fullness group (INV-POOL-4).
-    pub(crate) fn fix_fullness_group(&mut self, chain: ChainId) {
-        self.state.fix_fullness_group(&self.pool.zspages, chain);
     }
 }
 

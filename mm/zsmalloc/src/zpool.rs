@@ -1,17 +1,103 @@
-//! The zpool interface: what a compressed cache needs from its pool.
+//! The original's interfaces: an object mapped for reading, writing or both, and zpool, what a
+//! compressed cache needs from its pool.
 //!
-//! The kernel had this layer between zswap and its allocators. A cache written against [`Zpool`]
-//! can own a pool or share one, and tests can replace the pool.
+//! The kernel had zpool between zswap and its allocators. A cache written against [`Zpool`] can
+//! own a pool or share one, and tests can replace the pool. Each mapping has its own buffer, so
+//! mappings nest, and there is no per-CPU buffer that two users could share (R-295, R-296, S-35,
+//! S-36, B12).
 
 use std::fmt::Debug;
+use std::ops::{Deref, DerefMut};
 
 use frames::FrameCount;
 use thiserror::Error;
 
-use crate::error::{AccessError, AllocError};
+use crate::access::ObjectRef;
+use crate::class::MAX_OBJECT;
+use crate::error::{AccessError, AllocError, WriteError};
 use crate::handle::Handle;
-use crate::map::{MapMode, Mapped};
 use crate::pool::Pool;
+
+/// Purpose of a mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MapMode {
+    /// Read: changes are not written back.
+    ReadOnly,
+    /// Write: starts as zeros; all of it is written back.
+    WriteOnly,
+    /// Read and write: starts as the object's bytes; all of it is written back.
+    ReadWrite,
+}
+
+/// A mapped object: a slice of its payload. [`Mapped::unmap`] writes it back where the mode says
+/// so. Dropping it does so, too, but cannot report a failure.
+#[derive(Debug)]
+pub struct Mapped<'p> {
+    pool: &'p Pool,
+    handle: Handle,
+    mode: MapMode,
+    bytes: Box<[u8]>,
+}
+
+impl Pool {
+    /// Maps an object by copying its payload.
+    ///
+    /// # Errors
+    /// Returns [`AccessError`] when the object cannot be accessed.
+    pub fn map(&self, handle: Handle, mode: MapMode) -> Result<Mapped<'_>, AccessError> {
+        let bytes = match mode {
+            MapMode::WriteOnly => vec![0; self.len(handle)?],
+            MapMode::ReadOnly | MapMode::ReadWrite => {
+                let object = self.read(handle)?;
+                let copy = ObjectRef::to_vec(&object);
+                object.intact()?;
+                copy
+            }
+        };
+        debug_assert!(bytes.len() <= MAX_OBJECT);
+        Ok(Mapped { pool: self, handle, mode, bytes: bytes.into() })
+    }
+}
+
+impl Mapped<'_> {
+    /// Ends the mapping and writes the bytes back unless it is read-only.
+    ///
+    /// # Errors
+    /// Returns [`WriteError`] when the bytes cannot be written back: the object was freed, or is
+    /// being read and its new content could not be allocated.
+    pub fn unmap(mut self) -> Result<(), WriteError> {
+        self.write_back()
+    }
+
+    /// Writes the bytes back unless it is read-only, which it then becomes.
+    fn write_back(&mut self) -> Result<(), WriteError> {
+        match std::mem::replace(&mut self.mode, MapMode::ReadOnly) {
+            MapMode::ReadOnly => Ok(()),
+            MapMode::WriteOnly | MapMode::ReadWrite => self.pool.write(self.handle, &self.bytes),
+        }
+    }
+}
+
+impl Deref for Mapped<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl DerefMut for Mapped<'_> {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+}
+
+impl Drop for Mapped<'_> {
+    fn drop(&mut self) {
+        // A drop cannot report the error; `unmap` does.
+        let _ = self.write_back();
+    }
+}
 
 /// A pool of compressed pages.
 ///
@@ -62,8 +148,7 @@ pub trait Zpool: Debug + Send + Sync {
     fn evict(&self, frames: FrameCount) -> Result<FrameCount, EvictUnsupported>;
 }
 
-/// The pool cannot evict: only the pool's user can choose an object. The pool can be
-/// [compacted](Pool::compact) instead.
+/// The pool cannot evict: only its user can choose an object. [`Pool::compact`] works instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("the pool cannot evict objects: it does not know their users")]
 pub struct EvictUnsupported;

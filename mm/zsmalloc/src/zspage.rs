@@ -1,4 +1,4 @@
-//! Zspage records: the metadata of a zspage, beside its frames.
+//! Zspage records: the metadata of a zspage, beside its frames, and the lists of zspages.
 //!
 //! A zspage has the number of its chain. Its record is a few plain words in the chain table's
 //! owner words. They are read and written under the lock of the class only:
@@ -13,11 +13,304 @@
 //! ```
 //! `m` is the magic number of a zspage in use; a record without it is damaged (R-213, C-04).
 
-mod record;
-mod list;
+use frames::{ChainId, FRAME_SIZE, FrameChains, Owner, OwnerWords};
+use sync::atomic::{AtomicU64, Ordering::Relaxed};
+use sys::{Backing, MapError};
 
-pub(crate) use list::ZspageList;
-pub(crate) use record::Zspages;
+use crate::class::{MAX_ZSPAGE_OBJECTS, SizeClass};
+
+/// Number of fullness groups: empty, ten steps of ten percent, full.
+pub const FULLNESS_GROUPS: usize = 12;
+
+/// Fill level of a zspage: 0 = empty, 1..=10 = up to 10 %, 20 %, ... 99 %, 11 = full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FullnessGroup(u8);
+
+impl FullnessGroup {
+    /// No live object: the zspage waits to be freed or used again.
+    pub const EMPTY: Self = Self(0);
+    /// No free object.
+    pub const FULL: Self = Self(FULLNESS_GROUPS as u8 - 1);
+
+    /// Returns the group of a zspage with `used` of `objects` slots live (R-218).
+    #[must_use]
+    pub fn of(used: u16, objects: u16) -> Self {
+        match used {
+            0 => Self::EMPTY,
+            _ if used >= objects => Self::FULL,
+            _ => Self(1 + (u32::from(used) * 10 / u32::from(objects)) as u8),
+        }
+    }
+
+    /// Returns the group with this number.
+    pub(crate) fn from_index(index: usize) -> Option<Self> {
+        (index < FULLNESS_GROUPS).then_some(Self(index as u8))
+    }
+
+    /// Returns the group's number, below [`FULLNESS_GROUPS`].
+    #[must_use]
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+
+    /// Iterates over the groups with both live and free objects, fullest first: allocation order.
+    pub(crate) fn partial_fullest_first() -> impl DoubleEndedIterator<Item = Self> {
+        (Self::EMPTY.0 + 1..Self::FULL.0).rev().map(Self)
+    }
+}
+
+const MAGIC: u64 = 0x9;
+/// Link at the end of a list.
+const NONE: u32 = u32::MAX;
+/// Words before the free map: the head and the links.
+const LINK_WORDS: usize = 2;
+const MAP_WORDS: usize = MAX_ZSPAGE_OBJECTS / 64;
+
+/// Head word of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ZspageHead {
+    pub(crate) class: u8,
+    pub(crate) group: FullnessGroup,
+    pub(crate) used: u16,
+    /// Handle index of the only object, where there is no header.
+    pub(crate) huge: u32,
+}
+
+impl ZspageHead {
+    fn to_bits(self) -> u64 {
+        u64::from(self.huge) << 25
+            | u64::from(self.used) << 16
+            | (self.group.index() as u64) << 12
+            | u64::from(self.class) << 4
+            | MAGIC
+    }
+
+    fn from_bits(bits: u64) -> Option<Self> {
+        let group = FullnessGroup::from_index((bits >> 12 & 0xf) as usize)?;
+        (bits & 0xf == MAGIC).then_some(Self {
+            class: (bits >> 4) as u8,
+            group,
+            used: (bits >> 16) as u16 & 0x1ff,
+            huge: (bits >> 25) as u32,
+        })
+    }
+}
+
+/// The zspages of a pool: its chains and their records.
+#[derive(Debug)]
+pub(crate) struct Zspages {
+    pub(crate) chains: FrameChains,
+}
+
+impl Zspages {
+    /// Builds the empty tables for at most `limit` chains of each kind.
+    pub(crate) fn new(owner: Owner, limit: usize, backing: Backing) -> Result<Self, MapError> {
+        // A zspage of one frame has at most 128 objects of 32 bytes.
+        let words =
+            OwnerWords { single: LINK_WORDS + MAP_WORDS / 2, multi: LINK_WORDS + MAP_WORDS };
+        Ok(Self { chains: FrameChains::new(owner, limit, words, backing)? })
+    }
+
+    fn record(&self, id: ChainId) -> &[AtomicU64] {
+        self.chains.owner_words(id)
+    }
+
+    // Relaxed throughout this file: records are read and written under their class lock only.
+
+    /// Returns the head of a zspage, or `None` when no zspage has this number.
+    pub(crate) fn head(&self, id: ChainId) -> Option<ZspageHead> {
+        ZspageHead::from_bits(self.record(id).first()?.load(Relaxed))
+    }
+
+    /// Stores the head of a zspage.
+    pub(crate) fn set_head(&self, id: ChainId, head: ZspageHead) {
+        self.record(id)[0].store(head.to_bits(), Relaxed);
+    }
+
+    /// Initializes the record of a new zspage without objects, on no list. Returns its head.
+    pub(crate) fn init_record(&self, id: ChainId, class: u8) -> ZspageHead {
+        let head = ZspageHead { class, group: FullnessGroup::EMPTY, used: 0, huge: 0 };
+        self.set_head(id, head);
+        self.record(id)[LINK_WORDS..].iter().for_each(|word| word.store(0, Relaxed));
+        head
+    }
+
+    /// Clears a record: the number names no zspage any more.
+    pub(crate) fn clear_record(&self, id: ChainId) {
+        self.record(id).iter().for_each(|word| word.store(0, Relaxed));
+    }
+
+    /// Returns the neighbours in the zspage's list: previous, next.
+    fn links(&self, id: ChainId) -> (u32, u32) {
+        let bits = self.record(id)[1].load(Relaxed);
+        ((bits >> 32) as u32, bits as u32)
+    }
+
+    fn set_links(&self, id: ChainId, previous: u32, next: u32) {
+        self.record(id)[1].store(u64::from(previous) << 32 | u64::from(next), Relaxed);
+    }
+
+    /// Sets the previous link of the zspage `id`. Does nothing for [`NONE`], the end of a list.
+    fn set_previous(&self, id: u32, previous: u32) {
+        if id != NONE {
+            let id = ChainId::from_bits(id);
+            self.set_links(id, previous, self.links(id).1);
+        }
+    }
+
+    /// Sets the next link like [`Zspages::set_previous`].
+    fn set_next(&self, id: u32, next: u32) {
+        if id != NONE {
+            let id = ChainId::from_bits(id);
+            self.set_links(id, self.links(id).0, next);
+        }
+    }
+
+    /// Returns whether the object is live.
+    pub(crate) fn is_live(&self, id: ChainId, object: u16) -> bool {
+        self.map(id)
+            .get(usize::from(object) / 64)
+            .is_some_and(|word| word.load(Relaxed) & bit(object) != 0)
+    }
+
+    /// Marks the object live.
+    pub(crate) fn set_live(&self, id: ChainId, object: u16) {
+        let word = &self.map(id)[usize::from(object) / 64];
+        word.store(word.load(Relaxed) | bit(object), Relaxed);
+    }
+
+    /// Marks the object free.
+    pub(crate) fn set_free(&self, id: ChainId, object: u16) {
+        let word = &self.map(id)[usize::from(object) / 64];
+        word.store(word.load(Relaxed) & !bit(object), Relaxed);
+    }
+
+    fn map(&self, id: ChainId) -> &[AtomicU64] {
+        self.record(id).get(LINK_WORDS..).unwrap_or(&[])
+    }
+
+    /// Iterates over the live objects before `end`, last first.
+    pub(crate) fn live_below(&self, id: ChainId, end: u16) -> impl Iterator<Item = u16> {
+        let map = self.snapshot(id);
+        let mut word = (usize::from(end) / 64).min(MAP_WORDS - 1);
+        let all = usize::from(end) >= MAX_ZSPAGE_OBJECTS;
+        let mut open = map[word] & if all { u64::MAX } else { bit(end) - 1 };
+        std::iter::from_fn(move || {
+            while open == 0 {
+                word = word.checked_sub(1)?;
+                open = map[word];
+            }
+            let place = open.ilog2();
+            open &= !(1 << place);
+            Some(word as u16 * 64 + place as u16)
+        })
+    }
+
+    /// Iterates over the free objects in order.
+    pub(crate) fn free(&self, id: ChainId, class: SizeClass) -> impl Iterator<Item = u16> {
+        let map = self.snapshot(id);
+        let mut word = 0;
+        let mut open = !map[0];
+        std::iter::from_fn(move || {
+            while open == 0 {
+                word += 1;
+                open = !*map.get(word)?;
+            }
+            let object = word as u16 * 64 + open.trailing_zeros() as u16;
+            open &= open - 1;
+            (object < class.objects).then_some(object)
+        })
+    }
+
+    fn snapshot(&self, id: ChainId) -> [u64; MAP_WORDS] {
+        let mut map = [0; MAP_WORDS];
+        map.iter_mut().zip(self.map(id)).for_each(|(copy, word)| *copy = word.load(Relaxed));
+        map
+    }
+
+    /// Returns whether no live object has a byte in the frame at `position`.
+    pub(crate) fn frame_is_empty(&self, id: ChainId, class: SizeClass, position: usize) -> bool {
+        let size = usize::from(class.size);
+        let first = position * FRAME_SIZE / size;
+        let end = (((position + 1) * FRAME_SIZE - 1) / size + 1).min(usize::from(class.objects));
+        let map = self.map(id);
+        (first / 64..end.div_ceil(64)).all(|word| {
+            let from = u64::MAX << first.saturating_sub(word * 64);
+            let to = u64::MAX >> ((word + 1) * 64).saturating_sub(end);
+            map.get(word).is_none_or(|live| live.load(Relaxed) & from & to == 0)
+        })
+    }
+
+    /// Prefetches the record of the next zspage in the list.
+    pub(crate) fn prefetch_next(&self, id: ChainId) {
+        let next = self.links(id).1;
+        if next != NONE {
+            self.chains.prefetch(ChainId::from_bits(next));
+        }
+    }
+}
+
+fn bit(object: u16) -> u64 {
+    1 << (object % 64)
+}
+
+/// Doubly linked list of the zspages in one fullness group of a class.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ZspageList {
+    first: u32,
+    len: u32,
+}
+
+impl ZspageList {
+    /// A list without zspages.
+    pub(crate) const EMPTY: Self = Self { first: NONE, len: 0 };
+
+    /// Returns the number of zspages.
+    pub(crate) fn len(self) -> u32 {
+        self.len
+    }
+
+    /// Adds a zspage with `used` live objects: behind the first one if that has more, else in
+    /// front. So the fullest zspage is filled next (R-219).
+    ///
+    /// The rest is unsorted: sorting would read more records than the first, which is written.
+    pub(crate) fn add(&mut self, records: &Zspages, id: ChainId, used: u16) {
+        let first = ChainId::from_bits(self.first);
+        if self.first != NONE && records.head(first).is_some_and(|head| used < head.used) {
+            let (previous, next) = records.links(first);
+            records.set_links(id, self.first, next);
+            records.set_links(first, previous, id.to_bits());
+            records.set_previous(next, id.to_bits());
+        } else {
+            records.set_links(id, NONE, self.first);
+            records.set_previous(self.first, id.to_bits());
+            self.first = id.to_bits();
+        }
+        self.len += 1;
+    }
+
+    /// Removes a zspage from this list.
+    pub(crate) fn remove(&mut self, records: &Zspages, id: ChainId) {
+        debug_assert!(self.len > 0, "a zspage is removed from the list it is on");
+        let (previous, next) = records.links(id);
+        if previous == NONE {
+            self.first = next;
+        }
+        records.set_next(previous, next);
+        records.set_previous(next, previous);
+        self.len -= 1;
+    }
+
+    /// Iterates over the zspages, front to back.
+    pub(crate) fn iter(self, records: &Zspages) -> impl Iterator<Item = ChainId> {
+        let mut next = self.first;
+        std::iter::from_fn(move || {
+            let id = (next != NONE).then(|| ChainId::from_bits(next))?;
+            next = records.links(id).1;
+            Some(id)
+        })
+    }
+}
 
 #[cfg(all(test, not(loom)))]
 mod tests;

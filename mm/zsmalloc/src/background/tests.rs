@@ -1,10 +1,5 @@
 //! The background thread on sparse pools.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use frames::Proactiveness;
-
 use super::*;
 use crate::Handle;
 
@@ -71,7 +66,7 @@ fn fruitless_compaction_backs_off() {
         .map(|place| place.chain())
         .collect();
     let held: Vec<_> =
-        chains.iter().filter_map(|&chain| pool.zspages.chains().try_exclusive(chain)).collect();
+        chains.iter().filter_map(|&chain| pool.zspages.chains.try_exclusive(chain)).collect();
     let _background = Background::start(&pool, BackgroundConfig::default()).expect("a thread");
     wait_for("it backs off", || pool.stats().background.state == BackgroundState::BackingOff);
     assert_eq!(pool.stats().compaction.objects_moved, 0);
@@ -135,4 +130,25 @@ fn r452_the_thread_keeps_no_pool_alive() {
     drop(pool);
     wait_for("the pool is gone", || weak.strong_count() == 0);
     drop(background);
+}
+
+const MS: Duration = Duration::from_millis(1);
+
+#[test]
+fn work_and_sleep_add_up_to_the_quota() {
+    let mut quota = CpuQuota::new(10, 7 * MS);
+    // One millisecond of CPU time needs ten of wall-clock time. Two have passed, as another
+    // thread had the CPU for one of them.
+    assert_eq!(quota.rest(8 * MS, 2 * MS), 8 * MS);
+    assert_eq!(quota.rest(8 * MS, MS), Duration::ZERO);
+    assert_eq!(quota.spent(), MS);
+    assert_eq!(CpuQuota::new(100, MS).rest(3 * MS, 2 * MS), Duration::ZERO);
+    assert_eq!(CpuQuota::new(1, MS).rest(2 * MS, MS), 99 * MS);
+}
+
+#[test]
+fn unused_quota_is_not_saved() {
+    let mut quota = CpuQuota::new(50, Duration::ZERO);
+    assert_eq!(quota.rest(MS, 1000 * MS), Duration::ZERO);
+    assert_eq!(quota.rest(5 * MS, 4 * MS), 4 * MS);
 }

@@ -1,32 +1,21 @@
-//! Compaction of one class: what a thread knows about it, and how it picks the next source and
-//! destination.
+//! Compaction of one class: how a thread picks the next source and destination.
+
+use std::ops::ControlFlow;
 
 use frames::{ChainId, Deadline, Exclusive};
 
 use crate::class::SizeClass;
 use crate::class_state::ClassState;
-use crate::fullness::FullnessGroup;
 use crate::pool::Pool;
-use crate::stats::Compaction;
+use crate::stats::{Compaction, CompactionOutcome};
+use crate::zspage::FullnessGroup;
 
-/// Maximum objects moved per hold of the class lock, and per hold of a destination: other threads
-/// may wait that long.
+/// Maximum objects moved per hold of the class lock: other threads may wait that long.
 pub(super) const MAX_BATCH: usize = 16;
 /// Maximum zspages compared in the emptiest group.
 const SOURCE_SCAN_LIMIT: usize = 8;
 /// Maximum destinations that may refuse before a batch ends.
 const MAX_REFUSALS: usize = 8;
-
-/// Outcome of one hold of the class lock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum BatchOutcome {
-    /// More objects may be movable.
-    Continue,
-    /// Nothing is left to gain.
-    Finished,
-    /// The budget is used up.
-    OutOfTime,
-}
 
 /// Compaction of one class by one thread.
 pub(super) struct ClassCompaction<'a> {
@@ -46,35 +35,42 @@ pub(super) struct SourceZspage {
     pub(super) below: u16,
 }
 
-impl<'a> ClassCompaction<'a> {
-    /// Continues emptying the source below `object`.
-    pub(super) fn resume_below(&mut self, source: SourceZspage, object: u16) {
-        self.source = Some(SourceZspage { below: object, ..source });
-    }
+/// Destinations that refused in this batch: busy ones, and those that need frames and get none.
+#[derive(Default)]
+pub(super) struct RefusedDestinations {
+    pub(super) ids: Vec<ChainId>,
+    /// Whether one of them needed a frame.
+    pub(super) lack_frames: bool,
+}
 
-    /// Skips a zspage for the rest of this compaction.
-    pub(super) fn skip_zspage(&mut self, chain: ChainId) {
+impl<'a> ClassCompaction<'a> {
+    /// Skips a zspage for the rest of this compaction, which goes on.
+    pub(super) fn skip_zspage(&mut self, chain: ChainId) -> ControlFlow<CompactionOutcome> {
         self.skipped.push(chain);
         self.source = None;
+        ControlFlow::Continue(())
     }
 
-    /// Picks the current source while it has live and free objects, then the emptiest zspage
-    /// (L-19).
+    /// Skips a zspage like [`ClassCompaction::skip_zspage`], and counts it in the report.
+    pub(super) fn skip_and_count(&mut self, chain: ChainId) -> ControlFlow<CompactionOutcome> {
+        self.report.skipped += 1;
+        self.skip_zspage(chain)
+    }
+
+    /// Picks the current source while it is partial, then the emptiest zspage (L-19).
     pub(super) fn pick_source(&self, state: &ClassState) -> Option<SourceZspage> {
         let current = self.source.filter(|source| self.is_partial(source.chain));
         current.or_else(|| {
-            let chain = FullnessGroup::partial_fullest_first()
-                .rev()
-                .find_map(|group| self.find_emptiest(state, group))?;
+            let mut groups = FullnessGroup::partial_fullest_first().rev();
+            let chain = groups.find_map(|group| self.find_emptiest(state, group))?;
             Some(SourceZspage { chain, below: self.class.objects })
         })
     }
 
     /// Finds the emptiest zspage of a group that was not skipped, among the first few.
     fn find_emptiest(&self, state: &ClassState, group: FullnessGroup) -> Option<ChainId> {
-        let zspages = &self.pool.zspages;
-        let candidates =
-            state.list(group).iter(zspages).take(SOURCE_SCAN_LIMIT + self.skipped.len());
+        let list = state.lists()[group.index()].iter(&self.pool.zspages);
+        let candidates = list.take(SOURCE_SCAN_LIMIT + self.skipped.len());
         let open = candidates.filter(|id| !self.skipped.contains(id)).take(SOURCE_SCAN_LIMIT);
         open.min_by_key(|&id| self.used(id))
     }
@@ -83,9 +79,7 @@ impl<'a> ClassCompaction<'a> {
     /// by now, which is as good a source.
     fn is_partial(&self, chain: ChainId) -> bool {
         let head = self.pool.zspages.head(chain).filter(|head| head.class == self.class.index);
-        head.is_some_and(|head| {
-            head.group != FullnessGroup::EMPTY && head.group != FullnessGroup::FULL
-        })
+        head.is_some_and(|head| 0 < head.used && head.used < self.class.objects)
     }
 
     fn used(&self, chain: ChainId) -> u16 {
@@ -103,55 +97,24 @@ impl<'a> ClassCompaction<'a> {
         refused: &mut RefusedDestinations,
     ) -> Option<Exclusive<'a>> {
         let zspages = &self.pool.zspages;
-        // Visit the groups that are no emptier than the source's, the fullest first.
         let least = zspages.head(source)?.used;
         let emptiest = FullnessGroup::of(least, self.class.objects);
         for group in FullnessGroup::partial_fullest_first().take_while(|&group| group >= emptiest) {
-            let candidates = state.list(group).iter(zspages).take(2 * MAX_REFUSALS + 1);
+            let candidates = state.lists()[group.index()].iter(zspages).take(2 * MAX_REFUSALS + 1);
             for chain in candidates.filter(|&id| id != source) {
-                if refused.contains(chain) || self.used(chain) < least {
+                if refused.ids.contains(&chain) || self.used(chain) < least {
                     continue;
                 }
-                if refused.count == MAX_REFUSALS {
+                if refused.ids.len() == MAX_REFUSALS {
                     return None;
                 }
-                // Take the first zspage that is not busy.
-                if let Some(held) = zspages.chains().try_exclusive(chain) {
+                if let Some(held) = zspages.chains.try_exclusive(chain) {
                     zspages.prefetch_next(chain);
                     return Some(held);
                 }
-                refused.add(chain);
+                refused.ids.push(chain);
             }
         }
         None
-    }
-}
-
-/// Destinations that refused in this batch: they were busy, or need frames that cannot be
-/// allocated.
-#[derive(Default)]
-pub(super) struct RefusedDestinations {
-    ids: [Option<ChainId>; MAX_REFUSALS],
-    count: usize,
-    /// Whether one of them needed a frame.
-    pub(super) lack_frames: bool,
-}
-
-impl RefusedDestinations {
-    /// Adds a destination.
-    pub(super) fn add(&mut self, chain: ChainId) {
-        if let Some(entry) = self.ids.get_mut(self.count) {
-            *entry = Some(chain);
-            self.count += 1;
-        }
-    }
-
-    /// Returns whether no destination refused.
-    pub(super) fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-
-    fn contains(&self, chain: ChainId) -> bool {
-        self.ids[..self.count].contains(&Some(chain))
     }
 }

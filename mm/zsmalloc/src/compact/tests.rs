@@ -178,7 +178,7 @@ fn frame_compaction_leaves_whole_pageblocks_free() {
 #[test]
 fn r332_objects_move_only_to_free_a_frame() {
     let pool = pool_with(3);
-    let class = pool.classes().for_len(1100).expect("a class");
+    let class = pool.classes.for_len(1100).expect("a class");
     assert_eq!((class.size, class.frames, class.objects), (1104, 3, 11), "the example's class");
     let handles = fill(&pool, 1100, 605);
     assert_eq!((pool.frames(), pool.frames_freeable()), (165, 0));
@@ -236,12 +236,12 @@ fn l19_the_emptiest_zspage_goes_into_the_fullest() {
 fn a_busy_or_damaged_source_does_not_stop_its_class() {
     let (pool, zspages) = prepared(&[1, 1, 2, 2, 3, 3]);
     let (busy, damaged) = (chain_of(&pool, zspages[0][0]), chain_of(&pool, zspages[1][0]));
-    let mut held = pool.zspages.chains().try_exclusive(damaged).expect("an idle chain");
+    let mut held = pool.zspages.chains.try_exclusive(damaged).expect("an idle chain");
     let header = held.pieces_mut(0..4).expect("a frame").0;
     let good: [u8; 4] = (&*header).try_into().expect("four bytes");
     header.copy_from_slice(&[0xff; 4]);
     drop(held);
-    let writer = pool.zspages.chains().try_exclusive(busy).expect("an idle chain");
+    let writer = pool.zspages.chains.try_exclusive(busy).expect("an idle chain");
     let report = pool.compact(&Budget::unlimited());
     // Twelve objects fit in three frames. The ten movable ones take three; the other two keep
     // theirs.
@@ -253,7 +253,7 @@ fn a_busy_or_damaged_source_does_not_stop_its_class() {
     let again = pool.compact(&Budget::unlimited());
     assert_eq!(again.objects_moved, 0, "S-47: unavailable zspages cause no moves");
     drop(writer);
-    let mut held = pool.zspages.chains().try_exclusive(damaged).expect("an idle chain");
+    let mut held = pool.zspages.chains.try_exclusive(damaged).expect("an idle chain");
     held.pieces_mut(0..4).expect("a frame").0.copy_from_slice(&good);
     drop(held);
     let report = pool.compact(&Budget::unlimited());
@@ -314,7 +314,7 @@ fn an_unused_destination_frame_is_detached() {
     assert_eq!((pool.frames(), pool.frames_freeable()), (4, 1));
     let source = chain_of(&pool, handles[11]);
     let flip = || {
-        let mut held = pool.zspages.chains().try_exclusive(source).expect("an idle chain");
+        let mut held = pool.zspages.chains.try_exclusive(source).expect("an idle chain");
         [0, 10 * 1104]
             .into_iter()
             .for_each(|at| held.pieces_mut(at..at + 1).expect("a frame").0[0] ^= 0x80);

@@ -1,12 +1,15 @@
-//! Moving objects from a source zspage to destinations.
+//! Moving the objects of a zspage to others, or to its own front if it is the last partial one.
 
-use frames::{Exclusive, FRAME_SIZE, FrameCount, Shared};
+use std::ops::ControlFlow;
 
-use super::class::{BatchOutcome, ClassCompaction, MAX_BATCH, RefusedDestinations, SourceZspage};
-use super::object::{copy_object, relocate_object};
+use frames::{ChainId, Exclusive, FRAME_SIZE, FrameCount, ReleaseStatus, Shared};
+
+use super::class::{ClassCompaction, MAX_BATCH, RefusedDestinations, SourceZspage};
+use crate::class::MAX_OBJECT;
+use crate::handle::Handle;
 use crate::object::ObjectSlot;
-use crate::pool::LockedClass;
-use crate::prefetch::{prefetch_front, prefetch_moves};
+use crate::pool::{LockedClass, Pool};
+use crate::stats::CompactionOutcome;
 
 /// Progress of a batch.
 #[derive(Default)]
@@ -14,8 +17,8 @@ struct BatchProgress {
     moved: u64,
     /// Frames of the source that became empty; detached when the source is released.
     emptied: u64,
-    /// Objects that cannot be read.
-    damaged: u64,
+    /// Whether an object could not be read.
+    damaged: bool,
     /// Objects of the batch that were visited.
     done: usize,
 }
@@ -35,7 +38,7 @@ impl ClassCompaction<'_> {
         &mut self,
         state: &mut LockedClass<'_>,
         source: SourceZspage,
-    ) -> BatchOutcome {
+    ) -> ControlFlow<CompactionOutcome> {
         let (pool, class, chain) = (self.pool, self.class, source.chain);
         // The next objects, last first: this batch, and the next one for prefetching.
         let mut objects = [0; 2 * MAX_BATCH];
@@ -44,13 +47,10 @@ impl ClassCompaction<'_> {
         let (batch, next) = objects[..len].split_at(len.min(MAX_BATCH));
         if batch.is_empty() {
             // The rest cannot be moved, or was allocated meanwhile.
-            self.skip_zspage(chain);
-            return BatchOutcome::Continue;
+            return self.skip_zspage(chain);
         }
-        let Some(held) = pool.zspages.chains().try_share(chain) else {
-            self.report.skipped += 1;
-            self.skip_zspage(chain);
-            return BatchOutcome::Continue;
+        let Some(held) = pool.zspages.chains.try_share(chain) else {
+            return self.skip_and_count(chain);
         };
         let slot = |&object: &u16| ObjectSlot { chain, object, class };
         prefetch_moves(pool, &held, batch.iter().map(slot), next.iter().map(slot));
@@ -69,34 +69,26 @@ impl ClassCompaction<'_> {
             refused = RefusedDestinations::default();
             stop = self.move_objects(state, &held, &batch[..1], &mut progress, &mut refused);
         }
-        state.fix_fullness_group(chain);
+        state.fix_fullness_group(&pool.zspages, chain);
         // Release the source, and free the frames it no longer needs.
         let leaving = held.release();
-        if progress.emptied > 0 || leaving == frames::ReleaseStatus::Pending {
-            // A pending mark is handled here and not by `free_deferred`, which takes the class
-            // lock.
+        if progress.emptied > 0 || leaving == ReleaseStatus::Pending {
+            // Not by `free_deferred`, which takes the class lock.
             state.release_empty_frames(chain);
         }
         drop(over_limit);
-        // Report, and decide how to continue.
         self.report.objects_moved += progress.moved;
-        if progress.damaged > 0 {
-            self.report.skipped += 1;
-        }
+        self.report.skipped += u64::from(progress.damaged);
         if let Some(&last) = batch[..progress.done].last() {
-            self.resume_below(source, last);
+            self.source = Some(SourceZspage { below: last, ..source });
         }
         match stop {
-            None => BatchOutcome::Continue,
-            Some(StopReason::OutOfTime) => BatchOutcome::OutOfTime,
-            Some(StopReason::NothingToGain) => BatchOutcome::Finished,
-            Some(StopReason::NoDestination) if progress.moved > 0 => BatchOutcome::Continue,
-            Some(StopReason::NoDestination) if refused.is_empty() => self.pack(state, chain),
-            Some(StopReason::NoDestination) => {
-                self.report.skipped += 1;
-                self.skip_zspage(chain);
-                BatchOutcome::Continue
-            }
+            None => ControlFlow::Continue(()),
+            Some(StopReason::OutOfTime) => ControlFlow::Break(CompactionOutcome::OutOfTime),
+            Some(StopReason::NothingToGain) => ControlFlow::Break(CompactionOutcome::Done),
+            Some(StopReason::NoDestination) if progress.moved > 0 => ControlFlow::Continue(()),
+            Some(StopReason::NoDestination) if refused.ids.is_empty() => self.pack(state, chain),
+            Some(StopReason::NoDestination) => self.skip_and_count(chain),
         }
     }
 
@@ -116,13 +108,13 @@ impl ClassCompaction<'_> {
             let mut slots = [0; MAX_BATCH];
             let wanted = &mut slots[..run.len() - progress.done];
             let Some(slots) = find_slots(state, &mut held, wanted) else {
-                refused.add(held.id());
+                refused.ids.push(held.id());
                 refused.lack_frames = true;
                 continue;
             };
             let before = progress.moved;
             let stop = self.fill_destination(state, source, run, &mut held, slots, progress);
-            state.fix_fullness_group(held.id());
+            state.fix_fullness_group(&self.pool.zspages, held.id());
             if let Some(&unused) = slots.get((progress.moved - before) as usize) {
                 // A frame may have been attached for the unused slot.
                 state.detach_empty_frames(&mut held, self.class.frames_of(unused));
@@ -144,11 +136,9 @@ impl ClassCompaction<'_> {
         slots: &[u16],
         progress: &mut BatchProgress,
     ) -> Option<StopReason> {
-        let (pool, class) = (self.pool, self.class);
+        let (pool, class, mut slots) = (self.pool, self.class, slots);
         let needed = state.frames_needed();
-        let mut slots = slots.iter();
-        while let (Some(&object), Some(&slot)) = (run.get(progress.done), slots.as_slice().first())
-        {
+        while let (Some(&object), [slot, rest @ ..]) = (run.get(progress.done), slots) {
             // Stop when the budget or the gain is used up.
             if self.deadline.has_passed() {
                 return Some(StopReason::OutOfTime);
@@ -162,12 +152,12 @@ impl ClassCompaction<'_> {
             // Copy the object and point its handle at the copy; skip it if it is damaged.
             progress.done += 1;
             let from = ObjectSlot { chain: source.id(), object, class };
-            let to = ObjectSlot { chain: held.id(), object: slot, class };
+            let to = ObjectSlot { chain: held.id(), object: *slot, class };
             let Some((handle, len)) = copy_object(pool, source, from, held, to) else {
-                progress.damaged += 1;
+                progress.damaged = true;
                 continue;
             };
-            slots.next();
+            slots = rest;
             let Some(emptied) = relocate_object(state, (handle, len), from, to) else {
                 return Some(StopReason::NothingToGain);
             };
@@ -176,6 +166,43 @@ impl ClassCompaction<'_> {
             self.report.bytes_moved += len as u64;
         }
         None
+    }
+
+    /// Packs the last partial zspage: moves its last objects into the free slots before them.
+    fn pack(
+        &mut self,
+        state: &mut LockedClass<'_>,
+        chain: ChainId,
+    ) -> ControlFlow<CompactionOutcome> {
+        let (pool, class) = (self.pool, self.class);
+        let needed = state.frames_needed();
+        // Dropping it ignores a pending mark: new marks need the class lock, which is held, and
+        // the previous holder does the work of old ones.
+        let Some(mut held) = pool.zspages.chains.try_exclusive(chain) else {
+            return self.skip_and_count(chain);
+        };
+        let mut copy = [0; MAX_OBJECT];
+        let live = pool.zspages.live_below(chain, class.objects).take(MAX_BATCH);
+        let holes = pool.zspages.free(chain, class);
+        let mut moved = 0;
+        for (last, hole) in live.zip(holes).filter(|(last, hole)| hole < last) {
+            if self.deadline.has_passed() {
+                return ControlFlow::Break(CompactionOutcome::OutOfTime);
+            }
+            if state.counters().frames <= needed {
+                return ControlFlow::Break(CompactionOutcome::Done);
+            }
+            let slot = |object| ObjectSlot { chain, object, class };
+            let Some(len) = move_within_zspage(state, &mut held, slot(last), slot(hole), &mut copy)
+            else {
+                break;
+            };
+            moved += 1;
+            self.report.objects_moved += 1;
+            self.report.bytes_moved += len as u64;
+        }
+        // Without a move it is packed as far as possible.
+        if moved == 0 { self.skip_zspage(chain) } else { ControlFlow::Continue(()) }
     }
 }
 
@@ -199,4 +226,110 @@ fn find_slots<'s>(
         found = 1;
     }
     Some(&slots[..found])
+}
+
+/// Copies an object. Returns its handle and length, or `None` when it cannot be read.
+fn copy_object(
+    pool: &Pool,
+    source: &Shared<'_>,
+    from: ObjectSlot,
+    held: &mut Exclusive<'_>,
+    to: ObjectSlot,
+) -> Option<(Handle, usize)> {
+    let (handle, len) = lookup(pool, from, from.header(source)?)?;
+    let bytes = source.pieces(from.payload(len))?;
+    let written = to.write(held, handle.index(), bytes);
+    // Check after the copy: it can be the first to touch failed memory.
+    let failed = source.has_failed(from.bytes(len)) || held.has_failed(to.bytes(len));
+    (written && !failed).then_some((handle, len))
+}
+
+/// Returns the object in a slot if `index`, which its header names, and its handle agree.
+fn lookup(pool: &Pool, slot: ObjectSlot, index: u32) -> Option<(Handle, usize)> {
+    let (handle, location) = pool.handles.locate_index(index)?;
+    let here = location.chain() == slot.chain && location.object() == slot.object;
+    here.then(|| (handle, pool.handles.len_of(handle)))
+}
+
+/// Points the handle of an object of `len` bytes at `to` and frees `from`. Returns how many frames
+/// of `from` become empty, or `None` when the tables contradict themselves, which poisons the pool.
+///
+/// The caller has written the bytes, and fixes both zspages' fullness groups before it unlocks.
+fn relocate_object(
+    state: &mut LockedClass<'_>,
+    (handle, len): (Handle, usize),
+    from: ObjectSlot,
+    to: ObjectSlot,
+) -> Option<u64> {
+    state.add_object(to, handle, len).ok()?;
+    state.pool.handles.relocate(handle, to.chain, to.object);
+    state.clear_object(from, len).ok()
+}
+
+/// Moves the last object of a zspage to a free slot in it and detaches the frames it leaves.
+/// Returns its length, or `None` when it cannot be read or no frame is free for it.
+fn move_within_zspage(
+    state: &mut LockedClass<'_>,
+    held: &mut Exclusive<'_>,
+    from: ObjectSlot,
+    to: ObjectSlot,
+    copy: &mut [u8; MAX_OBJECT],
+) -> Option<usize> {
+    let pool = state.pool;
+    let (handle, len) = lookup(pool, from, from.header_exclusive(held)?)?;
+    from.copy_out(held, &mut copy[..len])?;
+    if held.has_failed(from.bytes(len)) {
+        return None;
+    }
+    let mut over_limit = None;
+    if state.attach_frames(held, to.object).is_err() {
+        // At the limit, exceed it by the frame that this move frees again.
+        let below = pool.zspages.live_below(from.chain, from.object).next();
+        if !from.class.empties_frame(from.object, below) {
+            return None;
+        }
+        over_limit = Some(pool.zone.allow_over_limit(FrameCount(1)));
+        state.attach_frames(held, to.object).ok()?;
+    }
+    if !to.write(held, handle.index(), (&copy[..len], &[])) {
+        pool.poison();
+        return None;
+    }
+    if held.has_failed(to.bytes(len)) {
+        state.detach_empty_frames(held, to.class.frames_of(to.object));
+        return None;
+    }
+    let emptied = relocate_object(state, (handle, len), from, to)?;
+    if emptied > 0 {
+        state.detach_empty_frames(held, from.class.frames_of(from.object));
+    }
+    drop(over_limit);
+    Some(len)
+}
+
+/// Prefetches the front of the next object; the CPU's own prefetcher continues from there.
+fn prefetch_front(pool: &Pool, slot: ObjectSlot) {
+    const AHEAD: usize = 1024;
+    let len = slot.class.payload().min(AHEAD);
+    pool.zspages.chains.prefetch_bytes(slot.chain, slot.bytes(len));
+}
+
+/// Prefetches what moving the objects of `batch` touches besides their bytes: the headers, also of
+/// the `next` batch, the descriptors of the frames they leave, and the location words that the
+/// headers name.
+fn prefetch_moves(
+    pool: &Pool,
+    source: &Shared<'_>,
+    batch: impl Iterator<Item = ObjectSlot> + Clone,
+    next: impl Iterator<Item = ObjectSlot>,
+) {
+    let chains = &pool.zspages.chains;
+    for slot in batch.clone().chain(next) {
+        chains.prefetch_bytes(slot.chain, slot.bytes(0));
+    }
+    for slot in batch.clone() {
+        let frames = slot.class.frames_of(slot.object);
+        frames.for_each(|position| chains.prefetch_frame(slot.chain, position));
+    }
+    batch.filter_map(|slot| slot.header(source)).for_each(|index| pool.handles.prefetch(index));
 }

@@ -27,7 +27,7 @@ fn r289_an_index_with_no_generation_left_is_retired() {
     let handles = table(1, MAX_GENERATION);
     let first = handles.reserve().expect("all are free");
     let index = first.index() as usize;
-    handles.words[index].store(Location::dead(MAX_GENERATION).to_bits(), Ordering::Relaxed);
+    handles.words[index].store(Location::dead(MAX_GENERATION).0, Ordering::Relaxed);
     handles.free_index(first);
     let mut had = 0;
     while let Ok(handle) = handles.reserve() {

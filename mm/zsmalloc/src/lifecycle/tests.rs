@@ -23,7 +23,7 @@ fn r451_destroy_reports_exactly_the_lists_in_use() {
     let small = pool.store(&[2; 100]).expect("room");
     let gone = pool.store(&[3; 2000]).expect("room");
     pool.free(gone).expect("live");
-    let class = pool.classes().for_len(100).expect("a class");
+    let class = pool.classes.for_len(100).expect("a class");
     let (objects, all) = (huge.len() as u64 + 1, 3);
     assert_eq!(pool.len(small), Ok(100));
     let Err(DestroyError::Leaked(leaked)) = pool.destroy() else { panic!("it is not empty") };

@@ -32,11 +32,11 @@ fn r025_a_write_into_failing_memory_goes_elsewhere() {
         let handle = pool.handles.reserve().expect("room");
         let class = pool.classes.for_len(len).expect("a class");
         let bytes = vec![5; len];
-        let unpublished = pool.lock(class).alloc_object(handle, len).expect("room");
+        let unpublished = pool.lock(class).alloc_object(handle, len, None).expect("room");
         let chain = unpublished.slot.chain;
         fail_all_in_use(&pool.zone);
         assert!(unpublished.write(&bytes).expect("not poisoned").is_none());
-        assert!(pool.zspages.chains().tag(chain).is_none(), "nothing else was in the zspage");
+        assert!(pool.zspages.chains.tag(chain).is_none(), "nothing else was in the zspage");
         alloc_and_write(&pool, class, handle, &bytes).expect("room elsewhere").publish();
         let object = pool.read(handle).expect("live");
         assert_eq!((object.to_vec(), object.intact()), (bytes, Ok(())));
@@ -51,7 +51,7 @@ fn r025_a_write_into_failing_memory_goes_elsewhere() {
 fn place_of(pool: &Pool, handle: Handle, len: usize) -> (frames::ChainId, Vec<Pfn>) {
     let location = pool.handles.locate(handle).expect("live");
     let class = pool.classes.for_len(len).expect("a class");
-    let held = pool.zspages.chains().try_share(location.chain()).expect("an idle chain");
+    let held = pool.zspages.chains.try_share(location.chain()).expect("an idle chain");
     let frame = |position| held.frame(position).expect("attached");
     (location.chain(), class.frames_of(location.object()).map(frame).collect())
 }

@@ -19,7 +19,7 @@ fn s24_a_damaged_record_stops_the_pool() {
     let broken = pool.store(&[1; 1000]).expect("room");
     let other = pool.store(&[2; 3000]).expect("room");
     let chain = pool.handles.locate(broken).expect("live").chain();
-    pool.zspages.chains().owner_words(chain)[0].store(0, Ordering::Relaxed);
+    pool.zspages.chains.owner_words(chain)[0].store(0, Ordering::Relaxed);
 
     assert_eq!(pool.free(broken), Err(AccessError::Poisoned));
     std::thread::scope(|scope| {
@@ -36,7 +36,7 @@ fn r213_a_wrong_magic_alone_stops_the_pool() {
     let pool = pool();
     let broken = pool.store(&[1; 1000]).expect("room");
     let chain = pool.handles.locate(broken).expect("live").chain();
-    pool.zspages.chains().owner_words(chain)[0].fetch_xor(1, Ordering::Relaxed);
+    pool.zspages.chains.owner_words(chain)[0].fetch_xor(1, Ordering::Relaxed);
     assert_eq!(pool.free(broken), Err(AccessError::Poisoned), "the low four bits are the magic");
 }
 
@@ -46,7 +46,7 @@ fn poisoned() -> (Arc<Pool>, Handle) {
     let broken = pool.store(&[1; 1000]).expect("room");
     let live = pool.store(&[2; 3000]).expect("room");
     let chain = pool.handles.locate(broken).expect("live").chain();
-    pool.zspages.chains().owner_words(chain)[0].store(0, Ordering::Relaxed);
+    pool.zspages.chains.owner_words(chain)[0].store(0, Ordering::Relaxed);
     assert_eq!(pool.free(broken), Err(AccessError::Poisoned));
     (pool, live)
 }
@@ -91,7 +91,7 @@ fn s24_a_mapping_of_a_poisoned_pool_is_refused() {
     let mut mapped = pool.map(live, MapMode::ReadWrite).expect("live");
     mapped.fill(9);
     let chain = pool.handles.locate(broken).expect("live").chain();
-    pool.zspages.chains().owner_words(chain)[0].store(0, Ordering::Relaxed);
+    pool.zspages.chains.owner_words(chain)[0].store(0, Ordering::Relaxed);
     assert_eq!(pool.free(broken), Err(AccessError::Poisoned));
     assert_eq!(mapped.unmap(), Err(WriteError::Access(AccessError::Poisoned)));
 }

@@ -1,7 +1,7 @@
 //! An empty zspage that waits to be freed is reused (S-15, R-280).
 
 use super::pool;
-use crate::fullness::FullnessGroup;
+use crate::zspage::FullnessGroup;
 
 /// The last object is freed while a reader holds the zspage, so the empty zspage stays. The
 /// reader leaves. Before its thread takes the class lock to free the zspage, another object is
@@ -16,7 +16,8 @@ fn s15_an_empty_zspage_is_reused_before_it_is_freed() {
     let second = pool.handles.reserve().expect("a number");
     std::thread::scope(|scope| {
         let mut state = pool.lock(class);
-        assert_eq!((state.list(FullnessGroup::EMPTY).len(), state.counters().zspages), (1, 1));
+        let empty = state.lists()[FullnessGroup::EMPTY.index()];
+        assert_eq!((empty.len(), state.counters().zspages), (1, 1));
         let leaving = scope.spawn(move || drop(reader));
         // No slot is free until the reader has released the zspage.
         let slot = loop {
@@ -31,7 +32,7 @@ fn s15_an_empty_zspage_is_reused_before_it_is_freed() {
             }
         };
         let unpublished =
-            state.alloc_object(second, 1000).unwrap_or_else(|error| panic!("{error}"));
+            state.alloc_object(second, 1000, None).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(
             (unpublished.slot.chain, state.counters().zspages),
             (slot.chain, 1),

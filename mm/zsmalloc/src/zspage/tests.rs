@@ -4,7 +4,6 @@ use frames::ChainId;
 use proptest::prelude::*;
 use sys::Backing;
 
-use super::record::ZspageHead;
 use super::*;
 use crate::tests::zone;
 use crate::{ChainRule, FullnessGroup, SizeClasses};
@@ -62,12 +61,12 @@ fn free_and_live_objects_complete_each_other() {
     let id = ChainId::from_bits(0);
     records.init_record(id, class.index);
     (0..class.objects).step_by(3).for_each(|object| records.set_live(id, object));
-    let mut all: Vec<u16> = records.live(id, class).chain(records.free(id, class)).collect();
+    let live = || (0..class.objects).filter(|&object| records.is_live(id, object));
+    let mut all: Vec<u16> = live().chain(records.free(id, class)).collect();
     all.sort_unstable();
     assert!(all.iter().copied().eq(0..class.objects));
     for end in [0, 1, 63, 64, 65, 127, 128, class.objects, 255, 256] {
-        let below: Vec<u16> =
-            records.live(id, class).rev().filter(|&object| object < end).collect();
+        let below: Vec<u16> = live().rev().filter(|&object| object < end).collect();
         assert!(records.live_below(id, end).eq(below), "below {end}");
     }
 }
@@ -119,4 +118,23 @@ fn r219_the_fullest_zspage_stays_first() {
 fn r220_an_empty_list_has_nothing_to_remove() {
     let mut list = ZspageList::EMPTY;
     list.remove(&records(), ChainId::from_bits(0));
+}
+
+/// groups keep the order of use, for every number of objects a zspage can have.
+#[test]
+fn r218_groups_rise_with_use_and_the_ends_are_exact() {
+    for objects in 1..=256 {
+        assert_eq!(FullnessGroup::of(0, objects), FullnessGroup::EMPTY);
+        assert_eq!(FullnessGroup::of(objects, objects), FullnessGroup::FULL);
+        for used in 1..objects {
+            let group = FullnessGroup::of(used, objects);
+            assert!(
+                FullnessGroup::EMPTY < group && group < FullnessGroup::FULL,
+                "{used} of {objects}"
+            );
+            assert!(FullnessGroup::of(used - 1, objects) <= group);
+        }
+    }
+    assert_eq!(FullnessGroup::of(35, 36).index(), 10);
+    assert_eq!(FullnessGroup::of(1, 36).index(), 1);
 }

@@ -65,7 +65,7 @@ fn a_zspage_is_packed_at_the_limit() {
         pool.compact(&Budget::unlimited());
         pool.check().expect("consistent");
         assert!((limit..=limit + 1).contains(&pool.frames_max()));
-        let needed = pool.classes().for_len(len).expect("a class").frames_for(3);
+        let needed = pool.classes.for_len(len).expect("a class").frames_for(3);
         assert_eq!(pool.frames(), needed, "{len}: of {limit}");
         for number in (0..17).filter(|&number| last(number)) {
             assert_eq!(
