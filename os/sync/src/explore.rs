@@ -1,7 +1,5 @@
-//! Runs a model under loom and reports a search that the time limit ended.
-//!
-//! loom returns from a search that `LOOM_MAX_DURATION` ended exactly as from a complete one. The
-//! report tells them apart, so that an incomplete test does not look like a proof.
+//! Runs a model under loom and reports a search that the time limit ended. loom itself returns from
+//! it as from a complete one, so that an incomplete test would look like a proof.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,12 +7,8 @@ use std::time::{Duration, Instant};
 
 use loom::model::Builder;
 
-/// The first words of the line that reports an incomplete search; `cargo xtask loom` looks for it.
-const CUT_OFF: &str = "CUT OFF:";
-
-/// Runs a closure under every interleaving of its threads that the limits in `LOOM_*` allow.
-///
-/// Prints how many schedules ran, and whether the time limit ended the search.
+/// Runs a closure under every interleaving of its threads that the limits in `LOOM_*` allow. Prints
+/// how many schedules ran, and whether the time limit ended the search.
 pub fn model(check: impl Fn() + Sync + Send + 'static) {
     let schedules = Arc::new(AtomicU64::new(0));
     let seen = Arc::clone(&schedules);
@@ -32,16 +26,15 @@ pub fn model(check: impl Fn() + Sync + Send + 'static) {
     let bound =
         limits.preemption_bound.map_or("any number of".to_owned(), |bound| bound.to_string());
     if is_cut_off(&limits, schedules, elapsed) {
-        println!("{CUT_OFF} after {} s and {schedules} schedules", elapsed.as_secs());
+        // `cargo xtask loom` looks for the first words.
+        println!("CUT OFF: after {} s and {schedules} schedules", elapsed.as_secs());
     } else {
         println!("all {schedules} schedules with {bound} preemptions");
     }
 }
 
-/// Returns whether a limit ended the search before all schedules had run.
-///
-/// loom checks its limits before each schedule whose number is a multiple of the interval. A search
-/// that a limit ended has therefore run one schedule less than such a multiple.
+/// Returns whether a limit ended the search before all schedules had run. loom checks its limits
+/// before each schedule whose number is a multiple of the interval.
 fn is_cut_off(limits: &Builder, schedules: u64, elapsed: Duration) -> bool {
     let interval = limits.checkpoint_interval as u64;
     let is_checkpoint = interval > 0 && (schedules + 1).is_multiple_of(interval);

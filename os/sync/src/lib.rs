@@ -1,5 +1,4 @@
-//! Atomics, locks and threads of the workspace: std in a normal build, loom under `cfg(loom)`,
-//! shuttle under `cfg(shuttle)`.
+//! Atomics, locks and threads of the workspace: std, or loom or shuttle under their `cfg`.
 //!
 //! Crates above import these types from here only, so that a model checker runs the real code. The
 //! mutex does not poison: `check()` finds what a panic inside a critical section left inconsistent,
@@ -21,24 +20,17 @@ pub use parking::ParkingLot;
 pub use shard::set_shards;
 pub use shard::{default_shards, this_shard};
 
-/// Atomic integers and orderings.
-pub mod atomic {
-    #[cfg(loom)]
-    pub use loom::sync::atomic::*;
-    #[cfg(shuttle)]
-    pub use shuttle::sync::atomic::*;
-    #[cfg(not(any(loom, shuttle)))]
-    pub use std::sync::atomic::*;
-}
+#[cfg(loom)]
+pub(crate) use loom as base;
+#[cfg(shuttle)]
+pub(crate) use shuttle as base;
+#[cfg(not(any(loom, shuttle)))]
+pub(crate) use std as base;
 
+pub use base::sync::{Arc, atomic};
+pub use base::thread;
 #[cfg(loom)]
 pub use explore::model;
-#[cfg(loom)]
-pub use loom::{sync::Arc, thread};
-#[cfg(shuttle)]
-pub use shuttle::{sync::Arc, thread};
-#[cfg(not(any(loom, shuttle)))]
-pub use std::{sync::Arc, thread};
 
 /// Runs a model under `schedules` random schedules of its threads.
 #[cfg(shuttle)]
@@ -57,27 +49,15 @@ pub fn check_random(model: impl Fn() + Send + Sync + 'static, schedules: usize) 
 ///
 /// `spins` counts the calls of this loop so far: from 64 on, the thread yields its CPU.
 pub fn relax(spins: u32) {
-    #[cfg(any(loom, shuttle))]
-    {
-        let _ = spins;
-        thread::yield_now();
-    }
-    #[cfg(not(any(loom, shuttle)))]
-    if spins < 64 {
-        std::hint::spin_loop();
-    } else {
+    if cfg!(any(loom, shuttle)) || spins >= 64 {
         // The holder was probably preempted, and spinning on its CPU only delays it.
         thread::yield_now();
+    } else {
+        std::hint::spin_loop();
     }
 }
 
 /// Sleeps for about `time`; model checkers schedule another thread instead.
 pub fn pause(time: std::time::Duration) {
-    #[cfg(any(loom, shuttle))]
-    {
-        let _ = time;
-        thread::yield_now();
-    }
-    #[cfg(not(any(loom, shuttle)))]
-    thread::sleep(time);
+    if cfg!(any(loom, shuttle)) { thread::yield_now() } else { std::thread::sleep(time) }
 }
