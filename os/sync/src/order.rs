@@ -1,11 +1,14 @@
 //! The order in which a thread may wait for locks, checked at run time in debug builds.
 //!
 //! Each lock has a [`Rank`], its row in `docs/locking.md`. A thread that holds a lock may wait only
-//! for locks of a later rank; it may *try* any lock. [`Mutex::ranked`](crate::Mutex::ranked) checks
-//! this before each wait. [`assert_may_wait`] is the check for locks that are not mutexes. The
-//! check counts the locks of the calling thread, so it reports a wrong order without a deadlock.
-//!
-//! Release builds and model checkers contain none of this: loom and shuttle report the deadlock.
+//! for locks of a later rank; it may *try* any lock. A [`Mutex`](crate::Mutex) checks this before
+//! each wait; other locks call [`assert_may_wait`]. The check counts the locks of the calling
+//! thread, so it reports a wrong order without a deadlock.
+
+use std::cell::Cell;
+
+/// Whether this build checks the order. loom and shuttle report the deadlock itself.
+const CHECKED: bool = cfg!(all(debug_assertions, not(any(loom, shuttle))));
 
 /// The rank of a lock in the lock order, outermost first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,12 +35,17 @@ pub enum Rank {
     Leaf,
 }
 
-impl Rank {
-    /// Returns whether a thread may hold several locks of this rank.
-    #[cfg(all(debug_assertions, not(any(loom, shuttle))))]
-    const fn nests(self) -> bool {
-        matches!(self, Self::Chain | Self::CpuList)
-    }
+const RANKS: usize = Rank::Leaf as usize + 1;
+
+thread_local! {
+    /// Locks of each rank that this thread holds.
+    static HELD: Cell<[u16; RANKS]> = const { Cell::new([0; RANKS]) };
+}
+
+/// Returns how many locks of each rank this thread holds. A thread that is ending has no
+/// thread-local storage left; nothing is checked then.
+fn held() -> [u16; RANKS] {
+    HELD.try_with(Cell::get).unwrap_or_default()
 }
 
 /// Checks that the calling thread may wait for a lock of `rank`. Does nothing in release builds.
@@ -48,10 +56,18 @@ impl Rank {
 #[inline]
 #[track_caller]
 pub fn assert_may_wait(rank: Rank) {
-    #[cfg(all(debug_assertions, not(any(loom, shuttle))))]
-    checked::assert_may_wait(rank);
-    #[cfg(not(all(debug_assertions, not(any(loom, shuttle)))))]
-    let _ = rank;
+    if !CHECKED {
+        return;
+    }
+    // A thread may hold several chains, and several CPU lists.
+    let nests = matches!(rank, Rank::Chain | Rank::CpuList);
+    let held = held();
+    if let Some(later) = (rank as usize + usize::from(nests)..RANKS).find(|&rank| held[rank] > 0) {
+        panic!(
+            "lock order: a thread waits for {rank:?} while it holds a lock of rank {later}, \
+             see docs/locking.md"
+        );
+    }
 }
 
 /// Checks that the calling thread may make a slow system call such as `madvise`: it holds no lock
@@ -62,85 +78,58 @@ pub fn assert_may_wait(rank: Rank) {
 #[inline]
 #[track_caller]
 pub fn assert_may_call_os() {
-    #[cfg(all(debug_assertions, not(any(loom, shuttle))))]
-    checked::assert_may_call_os();
+    let mut ranks = Rank::Class as usize..=Rank::Zone as usize;
+    // A second panic would abort.
+    if CHECKED
+        && !std::thread::panicking()
+        && let Some(rank) = ranks.find(|&rank| held()[rank] > 0)
+    {
+        panic!(
+            "the OS is called while this thread holds a lock of rank {rank}, see docs/locking.md"
+        );
+    }
 }
 
-#[cfg(all(debug_assertions, not(any(loom, shuttle))))]
-pub(crate) use checked::HeldRank;
+/// The rank of a mutex, if it has one. It takes no room in a build that does not check the order.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LockRank([Option<Rank>; CHECKED as usize]);
 
-#[cfg(all(debug_assertions, not(any(loom, shuttle))))]
-mod checked {
-    use super::Rank;
-    use std::cell::Cell;
-    use std::marker::PhantomData;
-
-    const RANKS: usize = Rank::Leaf as usize + 1;
-
-    thread_local! {
-        /// Locks of each rank that this thread holds.
-        static HELD: Cell<[u16; RANKS]> = const { Cell::new([0; RANKS]) };
+impl LockRank {
+    pub(crate) fn new(rank: Rank) -> Self {
+        Self([Some(rank); CHECKED as usize])
     }
 
-    #[track_caller]
-    pub(super) fn assert_may_wait(rank: Rank) {
-        let first = rank as usize + usize::from(rank.nests());
-        // A thread that is ending has no thread-local storage left; nothing is checked then.
-        let held = HELD.try_with(|held| held.get()).unwrap_or_default();
-        let later = held.iter().enumerate().skip(first).find(|(_, count)| **count > 0);
-        if let Some((held, _)) = later {
-            panic!(
-                "lock order: a thread waits for {rank:?} while it holds a lock of rank {held}, \
-                 see docs/locking.md"
-            );
-        }
+    pub(crate) fn get(self) -> Option<Rank> {
+        self.0.into_iter().next().flatten()
     }
 
-    #[track_caller]
-    pub(super) fn assert_may_call_os() {
-        let held = HELD.try_with(|held| held.get()).unwrap_or_default();
-        let ranks = Rank::Class as usize..=Rank::Zone as usize;
-        // A second panic would abort.
-        if !std::thread::panicking()
-            && let Some(rank) = ranks.into_iter().find(|&rank| held[rank] > 0)
-        {
-            panic!(
-                "the OS is called while this thread holds a lock of rank {rank}, \
-                 see docs/locking.md"
-            );
-        }
-    }
-
-    /// A lock counted as held by the calling thread, until this is dropped.
-    #[derive(Debug)]
-    pub(crate) struct HeldRank {
-        rank: Option<Rank>,
-        /// The count belongs to the thread that took the lock.
-        _not_send: PhantomData<*const ()>,
-    }
-
-    impl HeldRank {
-        /// Counts a lock that the calling thread has just taken. A lock without a rank is not
-        /// counted.
-        pub(crate) fn note(rank: Option<Rank>) -> Self {
-            change(rank, |count| count + 1);
-            Self { rank, _not_send: PhantomData }
-        }
-    }
-
-    impl Drop for HeldRank {
-        fn drop(&mut self) {
-            change(self.rank, |count| count - 1);
-        }
-    }
-
-    fn change(rank: Option<Rank>, step: impl FnOnce(u16) -> u16) {
-        let Some(rank) = rank else { return };
+    /// Changes the calling thread's count of the locks of this rank.
+    fn change(self, step: impl FnOnce(u16) -> u16) {
+        let Some(rank) = self.get() else { return };
         let _thread_ends = HELD.try_with(|held| {
             let mut counts = held.get();
             counts[rank as usize] = step(counts[rank as usize]);
             held.set(counts);
         });
+    }
+}
+
+/// A mutex counted as held by the thread that locked it, until this is dropped. The mutex's guard
+/// beside it stays on that thread.
+#[derive(Debug)]
+pub(crate) struct HeldRank(LockRank);
+
+impl HeldRank {
+    /// Counts a mutex that the calling thread has just locked, if it has a rank.
+    pub(crate) fn note(rank: LockRank) -> Self {
+        rank.change(|count| count + 1);
+        Self(rank)
+    }
+}
+
+impl Drop for HeldRank {
+    fn drop(&mut self) {
+        self.0.change(|count| count - 1);
     }
 }
 

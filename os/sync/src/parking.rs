@@ -1,16 +1,14 @@
 //! Waiting for an atomic word to change, without using the CPU.
 
-use crate::mutex::{Condvar, Mutex};
+use crate::mutex::imp;
 
-/// Buckets of one parking lot. Words that share a bucket wake each other's waiters, which then
-/// check again.
+/// Buckets of one parking lot. Words that share one wake each other's waiters, which check again.
 const BUCKETS: usize = if cfg!(any(loom, shuttle)) { 1 } else { 16 };
 
 /// A place where threads sleep until the word they wait for changes, like WebKit's `ParkingLot`.
 ///
-/// The word itself says whether a thread waits: a waiter sets a bit in it inside
-/// [`ParkingLot::park`]. A thread that changes the word calls [`ParkingLot::unpark_all`] only if it
-/// saw that bit, so a change without waiters costs nothing extra.
+/// The word itself says whether a thread waits, in a bit. A thread that changes the word calls
+/// [`ParkingLot::unpark_all`] only if it saw that bit: a change without waiters costs nothing.
 ///
 /// # No wake-up is lost
 /// The waiter sets the bit and falls asleep under the bucket's mutex. A thread that changes the
@@ -25,17 +23,14 @@ pub struct ParkingLot {
 #[derive(Debug)]
 struct Bucket {
     /// Guards no data: it orders setting the bit, falling asleep and waking.
-    lock: Mutex<()>,
-    changed: Condvar,
+    lock: imp::Mutex<()>,
+    changed: imp::Condvar,
 }
 
 impl Default for ParkingLot {
     fn default() -> Self {
-        Self {
-            buckets: (0..BUCKETS)
-                .map(|_| Bucket { lock: Mutex::new(()), changed: Condvar::new() })
-                .collect(),
-        }
+        let bucket = |_| Bucket { lock: imp::Mutex::new(()), changed: imp::Condvar::new() };
+        Self { buckets: (0..BUCKETS).map(bucket).collect() }
     }
 }
 
@@ -44,28 +39,27 @@ impl ParkingLot {
         &self.buckets[key % self.buckets.len()]
     }
 
-    /// Sleeps until the next [`ParkingLot::unpark_all`] with this key, unless `announce` returns
-    /// `false`.
+    /// Sleeps until the next [`ParkingLot::unpark_all`] with this key. May return early: the caller
+    /// checks the word again.
     ///
     /// `announce` sets the waiters' bit in the word and returns `true`, or returns `false` when the
-    /// word has changed already. The call may return early: the caller checks the word again.
+    /// word has changed already, and the call returns.
     ///
     /// Locking: the bucket's mutex, unlocked while the thread sleeps.
     pub fn park(&self, key: usize, announce: impl FnOnce() -> bool) {
         let bucket = self.bucket(key);
-        let guard = bucket.lock.lock();
+        let guard = imp::lock(&bucket.lock);
         if announce() {
-            drop(bucket.changed.wait(guard));
+            imp::wait(&bucket.changed, guard);
         }
     }
 
-    /// Wakes all threads that sleep under this key. The caller has changed the word and saw the
-    /// waiters' bit in it.
+    /// Wakes all threads that sleep under this key. The caller saw the bit as it changed the word.
     ///
     /// Locking: the bucket's mutex, briefly.
     pub fn unpark_all(&self, key: usize) {
         let bucket = self.bucket(key);
-        drop(bucket.lock.lock());
+        drop(imp::lock(&bucket.lock));
         bucket.changed.notify_all();
     }
 }
