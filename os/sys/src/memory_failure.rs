@@ -9,23 +9,18 @@
 //! access completes. That access reads wrong bytes, so a reader of a watched mapping checks
 //! [`FailedPages`] *after* it has copied them. A SIGBUS for any other reason or address goes to the
 //! action that was installed before.
-//!
-//! ```text
-//!  access --> SIGBUS --> note page --> map fresh page --> access completes --> reader finds note
-//! ```
 
-#[cfg(feature = "memory-failure-injection")]
-mod inject;
 mod pages;
 mod registry;
 mod signal;
-mod watched;
+#[cfg(feature = "memory-failure-injection")]
+mod inject;
 
 #[cfg(feature = "memory-failure-injection")]
 pub use inject::Injection;
 pub use pages::FailedPages;
+pub use registry::WatchedMapping;
 pub use signal::catch_memory_failures;
-pub use watched::WatchedMapping;
 
 /// How the OS reported a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,34 +1,35 @@
-//! The registry of watched mappings, which a signal handler can search.
+//! Watched mappings, and the list in which a signal handler finds them.
 
 #![expect(
     unsafe_code,
     reason = "a signal handler reaches the records of a mapping through raw pointers"
 )]
 
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::ptr;
 // Not the atomics of the `sync` crate: a signal handler is not a thread that a model checker knows.
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicUsize};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::FallocateFlags;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
 use super::{FailedPages, Notice};
+use crate::{Backing, Mapping};
 
 /// The `file` of a node whose mapping has no file.
 const NONE: RawFd = -1;
 
-/// A watched mapping, or a vacant node. A linked node is never unlinked or freed; it is reused. So
-/// there are as many nodes as there were mappings and handlers at one time.
+/// A watched mapping, or a vacant node, which is reused.
 ///
 /// # Invariants
 /// - INV-WATCH-1: from the moment `start` is not 0 until it is 0 again *and* no handler is inside
 ///   (`inside` is 0), `start..end` is a mapping of ours, `failed` points at its live record, and
 ///   `file` is its open file or [`NONE`].
 /// - INV-WATCH-2: the list from [`HEAD`] only grows, and its nodes are never freed.
+#[derive(Debug)]
 struct Node {
     start: AtomicUsize,
     end: AtomicUsize,
@@ -46,58 +47,41 @@ static HEAD: AtomicPtr<Node> = AtomicPtr::new(ptr::null_mut());
 /// Locked while a mapping is added.
 static ADDING: Mutex<()> = Mutex::new(());
 
-/// A registration of a mapping, whose failures are noted. Dropping it ends that; the mapping
-/// outlives it.
+/// A mapping whose failed pages are noted. The [module](super) says what its users must do.
 #[derive(Debug)]
-pub(crate) struct Watch {
-    node: &'static Node,
+pub struct WatchedMapping {
+    /// `None` for a heap backing.
+    node: Option<&'static Node>,
+    mapping: Mapping,
     /// Keeps alive what the node points at.
     _failed: Arc<FailedPages>,
 }
 
-impl std::fmt::Debug for Node {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Node")
-            .field("start", &self.start)
-            .field("end", &self.end)
-            .finish_non_exhaustive()
+impl WatchedMapping {
+    /// Notes failed pages of `mapping` in `failed` from now on. The page size of `failed` divides
+    /// that of the mapping. A heap is not watched, since its pages cannot be replaced.
+    #[must_use]
+    pub fn new(mapping: Mapping, failed: Arc<FailedPages>) -> Self {
+        let start = mapping.base().as_ptr().expose_provenance();
+        let range = start..start + mapping.len();
+        let is_heap = mapping.backing() == Backing::Heap;
+        let node = (!is_heap).then(|| Node::watch(range, mapping.file(), &failed));
+        Self { node, mapping, _failed: failed }
     }
 }
 
-impl Watch {
-    /// Registers `range`, whose failures are then noted if
-    /// [`catch_memory_failures`](super::catch_memory_failures) was called or is called later.
-    ///
-    /// The caller owns the range and the file, and drops this value before either.
-    pub(crate) fn new(
-        range: Range<usize>,
-        file: Option<&OwnedFd>,
-        failed: Arc<FailedPages>,
-    ) -> Self {
-        let _adding = ADDING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let node = nodes().find(|node| node.is_vacant()).unwrap_or_else(link);
-        node.end.store(range.end, Relaxed);
-        node.file.store(file.map_or(NONE, AsRawFd::as_raw_fd), Relaxed);
-        node.failed.store(Arc::as_ptr(&failed).cast_mut(), Relaxed);
-        // SeqCst pairs with the load in `Node::handle`: a handler that reads this start also reads
-        // the values stored above.
-        node.start.store(range.start, SeqCst);
-        Self { node, _failed: failed }
-    }
-}
-
-impl Drop for Watch {
+impl Drop for WatchedMapping {
+    /// Ends the watch before the fields are dropped: a late signal finds no mapping (INV-WATCH-1).
     fn drop(&mut self) {
-        // SeqCst, here and in `handle`: either the handler reads start 0, or the loop below sees
-        // the handler inside.
-        self.node.start.store(0, SeqCst);
-        // A failure in a mapping that is being dropped is rare, and its handler is short, so this
-        // spins.
-        let mut spins = 0;
-        while self.node.inside.load(SeqCst) > 0 {
-            sync::relax(spins);
-            spins += 1;
-        }
+        self.node.into_iter().for_each(Node::unwatch);
+    }
+}
+
+impl Deref for WatchedMapping {
+    type Target = Mapping;
+
+    fn deref(&self) -> &Mapping {
+        &self.mapping
     }
 }
 
@@ -126,12 +110,10 @@ fn nodes() -> impl Iterator<Item = &'static Node> {
 }
 
 /// Notes a failure if the address lies in a watched mapping, and repairs the mapping if a thread
-/// waits for that. Returns whether the failure is handled.
-///
-/// Called by the signal handler: it takes no lock and allocates nothing.
+/// waits for that. Returns whether the failure is handled. Async-signal-safe.
 pub(super) fn handle(address: usize, len: usize, notice: Notice) -> bool {
     nodes().any(|node| {
-        // SeqCst: see `Watch::drop`.
+        // SeqCst: see `Node::unwatch`.
         node.inside.fetch_add(1, SeqCst);
         let handled = node.handle(address, len, notice);
         node.inside.fetch_sub(1, SeqCst);
@@ -140,12 +122,36 @@ pub(super) fn handle(address: usize, len: usize, notice: Notice) -> bool {
 }
 
 impl Node {
+    /// Registers `range`. The caller owns the range, the file and the record, and calls
+    /// [`Node::unwatch`] before it drops them.
+    fn watch(range: Range<usize>, file: Option<&OwnedFd>, failed: &FailedPages) -> &'static Self {
+        let _adding = ADDING.lock().unwrap_or_else(PoisonError::into_inner);
+        let node = nodes().find(|node| node.is_vacant()).unwrap_or_else(link);
+        node.end.store(range.end, Relaxed);
+        node.file.store(file.map_or(NONE, AsRawFd::as_raw_fd), Relaxed);
+        node.failed.store(ptr::from_ref(failed).cast_mut(), Relaxed);
+        // SeqCst pairs with the load in `Node::handle`: a reader of this start reads the rest, too.
+        node.start.store(range.start, SeqCst);
+        node
+    }
+
+    /// Ends the watch, and waits for handlers that are inside.
+    fn unwatch(&self) {
+        // SeqCst, here and in `handle`: a handler reads start 0, or the loop below sees it inside.
+        self.start.store(0, SeqCst);
+        // Spins: a failure in a mapping that is being dropped is rare, and its handler is short.
+        let mut spins = 0;
+        while self.inside.load(SeqCst) > 0 {
+            sync::relax(spins);
+            spins += 1;
+        }
+    }
+
     /// Returns whether the node may be reused: it has no mapping, and no handler is inside.
     ///
-    /// SeqCst, in this order: a handler counts itself as inside before it reads the start. A
-    /// handler that read the start of the previous mapping was counted before that start became 0,
-    /// so it is seen here until it leaves. A later handler reads 0, or the start of the next
-    /// mapping, which is stored after all other values of that mapping (INV-WATCH-1).
+    /// SeqCst, in this order: a handler counts itself as inside before it reads the start. So one
+    /// that read the start of the previous mapping is seen here until it leaves. A later one reads
+    /// 0, or the start of the next mapping, which is stored after its other values (INV-WATCH-1).
     fn is_vacant(&self) -> bool {
         self.start.load(SeqCst) == 0 && self.inside.load(SeqCst) == 0
     }
@@ -180,17 +186,15 @@ impl Node {
                 rustix::fs::fallocate(file, punch, (first - start) as u64, len as u64)
             }
         };
-        // Also for a file: punching a hole removes the page from the file but leaves the poison
-        // marker in the page table (KERNEL: `zap_pte_range` skips it when only file pages are
-        // zapped). The access would fault on that marker again and again.
+        // Also for a file: punching a hole leaves the poison marker in the page table, on which the
+        // access would fault again (KERNEL: `zap_pte_range` skips it when it zaps file pages only).
         // SAFETY: INV-WATCH-1: whole pages of our own range. Their content is lost already, and is
         // noted as lost.
         let unmapped = unsafe { rustix::mm::madvise(address, len, Advice::LinuxDontNeed) };
         if punched.is_ok() && unmapped.is_ok() {
             return true;
         }
-        // The OS does not decommit locked memory. A new mapping replaces it, which other mappings
-        // of the same file do not share.
+        // The OS does not decommit locked memory: a new mapping replaces it, not shared by others.
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
         // SAFETY: INV-WATCH-1: the range is ours, and stays mapped readable and writable.
         let mapped = unsafe {
@@ -208,7 +212,6 @@ impl Node {
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::*;
-    use crate::Backing;
 
     /// INV-WATCH-1: a handler inside a node for one mapping reads no values of the next mapping.
     #[test]
@@ -220,10 +223,11 @@ mod tests {
             node
         };
         let failed = Arc::new(FailedPages::reserve(1, 4096, Backing::Heap).expect("room"));
-        let watch = Watch::new(4096..8192, None, failed);
-        let is_reused = ptr::eq(watch.node, busy) || busy.is_vacant();
-        // Before the assertion, since dropping a watch waits for handlers to leave.
+        let node = Node::watch(4096..8192, None, &failed);
+        let is_reused = ptr::eq(node, busy) || busy.is_vacant();
+        // Before `unwatch`, which waits for handlers to leave.
         busy.inside.fetch_sub(1, SeqCst);
+        node.unwatch();
         assert!(!is_reused);
     }
 }
