@@ -9,6 +9,7 @@ use std::ffi::{c_int, c_short, c_void};
 
 use rustix::io::Errno;
 
+use super::signal::{Fault, check};
 use crate::Mapping;
 
 /// A way to make a page fail.
@@ -21,7 +22,7 @@ pub enum Injection {
     /// Needs root and a kernel with CONFIG_MEMORY_FAILURE.
     SoftOffline,
     /// The calling thread gets the signal of an access to a failed page (`BUS_MCEERR_AR`). The page
-    /// is intact until the handler replaces it. Works on every kernel.
+    /// is intact until the handler replaces it.
     ActionRequired,
     /// The calling thread gets the early signal (`BUS_MCEERR_AO`). The page does not change.
     ActionOptional,
@@ -36,11 +37,7 @@ impl Mapping {
     /// # Panics
     /// When the offset lies outside of the mapping.
     pub fn inject(&self, offset: usize, injection: Injection) -> Result<(), Errno> {
-        assert!(
-            offset < self.len(),
-            "offset {offset} is outside the mapping of {} bytes",
-            self.len()
-        );
+        assert!(offset < self.len(), "offset {offset} is outside the mapping");
         let page = crate::page_size();
         // SAFETY: INV-MAP-1 and the assertion above: the address lies inside the range.
         let address: *mut c_void = unsafe { self.base().as_ptr().add(offset / page * page) }.cast();
@@ -51,21 +48,14 @@ impl Mapping {
             Injection::ActionOptional => return signal(address, libc::BUS_MCEERR_AO),
         };
         // SAFETY: INV-MAP-1: a whole page of our own range. The caller asked to lose its content.
-        check(unsafe { libc::madvise(address, page, advice) }.into())
+        check(unsafe { libc::madvise(address, page, advice) })
     }
 }
 
-/// The kernel's whole `siginfo_t` of SIGBUS: queueing a signal reads all 128 bytes, not only the
-/// first fields that the handler reads.
+/// The kernel's whole `siginfo_t` of SIGBUS: queueing a signal reads all 128 bytes.
 #[repr(C)]
 struct Siginfo {
-    signal: c_int,
-    errno: c_int,
-    code: c_int,
-    #[cfg(target_pointer_width = "64")]
-    padding: c_int,
-    address: *mut c_void,
-    extent: c_short,
+    fault: Fault,
     rest: [u8; 96],
 }
 const _: () = assert!(size_of::<Siginfo>() >= 128);
@@ -74,20 +64,12 @@ const _: () = assert!(size_of::<Siginfo>() >= 128);
 pub(super) fn signal(address: *mut c_void, code: c_int) -> Result<(), Errno> {
     let extent = crate::page_size().trailing_zeros() as c_short;
     // SAFETY: all fields are integers or raw pointers, and all-zero bytes are valid for these.
-    let zero: Siginfo = unsafe { std::mem::zeroed() };
-    let info = Siginfo { signal: libc::SIGBUS, code, address, extent, ..zero };
+    let mut info: Siginfo = unsafe { std::mem::zeroed() };
+    info.fault = Fault { signal: libc::SIGBUS, code, address, extent, ..info.fault };
     // SAFETY: the kernel reads 128 bytes of `info`, which has at least as many. It lets a process
     // send any code to itself.
     check(unsafe {
         let (process, thread) = (libc::getpid(), libc::syscall(libc::SYS_gettid));
         libc::syscall(libc::SYS_rt_tgsigqueueinfo, process, thread, libc::SIGBUS, &raw const info)
     })
-}
-
-fn check(result: i64) -> Result<(), Errno> {
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL))
-    }
 }

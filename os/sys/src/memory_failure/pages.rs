@@ -9,17 +9,14 @@ use sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use crate::{Backing, MapError, Table};
 
-/// A set of the pages of a mapping whose memory has failed: one bit a page.
-///
-/// All functions are async-signal-safe: they take no lock and allocate nothing, except
-/// [`FailedPages::reserve`].
+/// A set of the pages of a mapping whose memory has failed: one bit a page. All functions but
+/// [`FailedPages::reserve`] are async-signal-safe: they take no lock and allocate nothing.
 ///
 /// # Order
 /// The handler notes a page before it maps a fresh one in its place. So a thread that read bytes of
 /// the fresh page and then calls [`FailedPages::reports`] finds the note counted.
 ///
-/// The alignment keeps the counters away from unrelated writes: every read of pool bytes loads
-/// `reports`.
+/// Every read of pool bytes loads `reports`; the alignment keeps unrelated writes away from it.
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct FailedPages {
@@ -51,15 +48,13 @@ impl FailedPages {
     }
 
     /// Returns how many failures were reported. 0 means that no page of the mapping has failed.
-    ///
     /// Covers all bytes that the calling thread read before this call.
     #[inline]
     #[must_use]
     pub fn reports(&self) -> u64 {
         // Acquire: orders the earlier reads of the bytes before the load.
         fence(Acquire);
-        // Acquire pairs with the Release in `note`: a thread that reads the report also reads the
-        // bit.
+        // Acquire pairs with the Release in `note`: a thread that reads the report reads the bit.
         self.reports.load(Acquire)
     }
 
@@ -70,21 +65,16 @@ impl FailedPages {
         self.count.load(Relaxed)
     }
 
-    /// Returns whether a page has failed. Covers all bytes that the calling thread read before this
-    /// call.
+    /// Returns whether a page has failed. Covers the same bytes as [`FailedPages::reports`].
     #[inline]
     #[must_use]
     pub fn contains(&self, page: usize) -> bool {
         // Relaxed: the Acquire in `reports` makes the bit visible.
-        self.reports() != 0
-            && self
-                .bits
-                .get(page / 64)
-                .is_some_and(|word| word.load(Relaxed) >> (page % 64) & 1 == 1)
+        let is_set = |word: &AtomicU64| word.load(Relaxed) >> (page % 64) & 1 == 1;
+        self.reports() != 0 && self.bits.get(page / 64).is_some_and(is_set)
     }
 
-    /// Notes that a page has failed. Returns whether the note is new (R-025: a page is counted
-    /// once).
+    /// Notes that a page has failed. Returns whether the note is new: a page counts once.
     pub fn note(&self, page: usize) -> bool {
         if page >= self.pages {
             return false;
@@ -102,8 +92,7 @@ impl FailedPages {
         is_new
     }
 
-    /// Clears the notes of pages whose memory went back to the OS: on the next touch they get other
-    /// memory. The caller is the only user of these pages.
+    /// Clears the notes of pages whose memory went back to the OS. The caller is their only user.
     pub fn forget(&self, pages: std::ops::Range<usize>) {
         if self.reports() == 0 {
             return;
@@ -124,11 +113,8 @@ impl FailedPages {
 
     /// Returns the failed pages in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = usize> {
-        let words = self
-            .summary
-            .iter()
-            .enumerate()
-            .flat_map(|(index, word)| ones(index, word.load(Relaxed)));
+        let set = |(index, word): (usize, &AtomicU64)| ones(index, word.load(Relaxed));
+        let words = self.summary.iter().enumerate().flat_map(set);
         words.flat_map(|index| ones(index, self.bits[index].load(Relaxed)))
     }
 }

@@ -19,16 +19,15 @@ use super::{Notice, registry};
 
 /// The first fields of a `siginfo_t` of a fault: `libc` has no name for the last one.
 #[repr(C)]
-struct Fault {
-    signal: c_int,
-    errno: c_int,
-    code: c_int,
+pub(super) struct Fault {
+    pub(super) signal: c_int,
+    pub(super) errno: c_int,
+    pub(super) code: c_int,
     #[cfg(target_pointer_width = "64")]
-    padding: c_int,
-    address: *mut c_void,
-    /// The logarithm of the number of failed bytes, which are aligned to their size
-    /// (`si_addr_lsb`).
-    extent: c_short,
+    pub(super) padding: c_int,
+    pub(super) address: *mut c_void,
+    /// `si_addr_lsb`: the logarithm of the number of failed bytes, which are aligned to their size.
+    pub(super) extent: c_short,
 }
 const _: () = assert!(
     size_of::<Fault>() <= size_of::<siginfo_t>() && align_of::<Fault>() <= align_of::<siginfo_t>()
@@ -46,18 +45,14 @@ static INSTALLED: Mutex<bool> = Mutex::new(false);
 type WithInfo = extern "C" fn(c_int, *mut siginfo_t, *mut c_void);
 type Plain = extern "C" fn(c_int);
 
-/// Installs the SIGBUS handler for watched mappings, for the whole process. A second call does
-/// nothing.
+/// Installs the SIGBUS handler for watched mappings. A second call does nothing.
 ///
-/// A program calls this itself, since SIGBUS belongs to the program and not to a library. Every
-/// other SIGBUS goes to the previous action; without a handler of the program's own that ends the
-/// process as before. A program that installs a handler later must forward the signals it does not
-/// handle.
+/// A program calls this itself, since SIGBUS belongs to the program and not to a library. A program
+/// that installs a handler later must forward the signals it does not handle.
 ///
 /// An asynchronous signal, `kill -BUS` or an early notice (`BUS_MCEERR_AO`), leaves this handler in
 /// place even where the previous action resets SIGBUS to the default, as the Rust runtime's does.
-/// The reset then applies to forwarded signals: the next one ends the process, as it would have
-/// without this handler.
+/// The reset then applies to forwarded signals: the next one ends the process.
 ///
 /// # Errors
 /// The error of the OS when it refused the handler. A later call tries again.
@@ -76,7 +71,7 @@ pub fn catch_memory_failures() -> Result<(), Errno> {
     Ok(())
 }
 
-/// Returns the current action of a signal. Async-signal-safe.
+/// Returns the action of a signal. Async-signal-safe.
 fn current(signal: c_int) -> Result<libc::sigaction, Errno> {
     // SAFETY: all-zero bytes are a valid `sigaction` of integers and an absent function.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
@@ -96,12 +91,11 @@ fn install(signal: c_int) -> Result<(), Errno> {
     check(unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) })
 }
 
-fn check(result: c_int) -> Result<(), Errno> {
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL))
+pub(super) fn check(result: impl Into<i64>) -> Result<(), Errno> {
+    if result.into() == 0 {
+        return Ok(());
     }
+    Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL))
 }
 
 extern "C" fn on_sigbus(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
@@ -125,14 +119,10 @@ fn is_handled(info: *const siginfo_t) -> bool {
         libc::BUS_MCEERR_AO => Notice::ActionOptional,
         _ => return false,
     };
-    let extent = u32::try_from(fault.extent)
-        .ok()
-        .and_then(|extent| 1_usize.checked_shl(extent))
-        .unwrap_or(1);
-    registry::handle(fault.address.addr(), extent, notice)
+    let extent = u32::try_from(fault.extent).ok().and_then(|bits| 1_usize.checked_shl(bits));
+    registry::handle(fault.address.addr(), extent.unwrap_or(1), notice)
 }
 
-/// Runs the previous action of SIGBUS.
 fn call_previous_handler(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
     // Acquire pairs with the Release in `catch_memory_failures`.
     // SAFETY: INV-BEFORE-1: the pointer is null, or points at an action that is never freed or
@@ -167,14 +157,13 @@ fn call_previous_handler(signal: c_int, info: *mut siginfo_t, context: *mut c_vo
 }
 
 /// Reinstalls this handler if the previous one reset the action to the default, and applies the
-/// reset to signals forwarded later. A handler that resets the action relies on the access to fault
-/// again. No access does so here, so the process would go on without either handler.
+/// reset to signals forwarded later. A handler that resets it relies on the access to fault again,
+/// which no access does here.
 fn undo_reset(signal: c_int) {
     if current(signal).is_ok_and(|action| action.sa_sigaction == SIG_DFL) {
         // Relaxed: a null pointer publishes no data.
         BEFORE.store(ptr::null_mut(), Relaxed);
-        // The OS accepted the call that read the action, so it accepts this one. If it did not, the
-        // next signal would end the process.
+        // The OS accepted the call that read the action, so it accepts this one.
         let _ = install(signal);
     }
 }
@@ -185,7 +174,7 @@ fn apply_default_action(signal: c_int) {
     let default: libc::sigaction = unsafe { std::mem::zeroed() };
     // SAFETY: both calls are async-signal-safe, and `default` is initialised.
     unsafe {
-        libc::sigaction(signal, &raw const default, std::ptr::null_mut());
+        libc::sigaction(signal, &raw const default, ptr::null_mut());
         libc::raise(signal);
     }
 }
