@@ -1,12 +1,10 @@
 //! System calls about memory, behind safe types.
 //!
-//! - [`Mapping`]: one reserved address range, committed on touch and decommitted piece by piece.
-//!   The arena is one.
+//! - [`Mapping`]: a reserved address range, committed on touch and decommitted piece by piece.
 //! - [`Table`]: a reserved, zero-filled array of atomic words. All metadata is stored in these.
 //! - [`memory_failure`]: handling of memory that fails while the process runs.
 //! - [`rss`], [`host`]: what the OS reports about this process and this machine.
 
-mod error;
 mod prefetch;
 pub mod rss;
 mod mapping;
@@ -14,8 +12,7 @@ mod table;
 pub mod memory_failure;
 pub mod host;
 
-pub use error::MapError;
-pub use mapping::{Backing, Mapping};
+pub use mapping::{Backing, MapError, Mapping};
 pub use prefetch::{prefetch, prefetch_bytes};
 pub use table::{Table, Word};
 
@@ -25,6 +22,3 @@ pub fn page_size() -> usize {
     // Under Miri there is no system to ask.
     if cfg!(miri) { 4096 } else { rustix::param::page_size() }
 }
-
-/// The huge page size that the OS uses. Units: bytes.
-pub const OS_HUGE_PAGE: usize = 2 << 20;

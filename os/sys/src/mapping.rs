@@ -1,4 +1,4 @@
-//! A reserved address range and its memory.
+//! A reserved address range and its memory, and the errors of memory functions.
 
 #![expect(
     unsafe_code,
@@ -12,22 +12,65 @@ use std::ptr::NonNull;
 use rustix::fs::{FallocateFlags, MemfdFlags};
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
+use thiserror::Error;
 
-use crate::{MapError, OS_HUGE_PAGE};
+/// The huge page size that the OS uses. Units: bytes.
+const OS_HUGE_PAGE: usize = 2 << 20;
 
 /// The source of a [`Mapping`]'s memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backing {
-    /// Private anonymous memory with transparent huge pages where the OS allows them. The default
-    /// for the arena.
+    /// Private anonymous memory with transparent huge pages where the OS allows them.
     Anonymous,
-    /// Private anonymous memory in small pages. Used for tables, which are touched sparsely.
+    /// Private anonymous memory in small pages, for tables, which are touched sparsely.
     AnonymousSmall,
     /// A memory file that can be shared with another process.
     Memfd,
-    /// The process heap, for Miri and model checkers. Discarding writes zeros and decommits
-    /// nothing.
+    /// The process heap, for Miri and model checkers. Discarding writes zeros.
     Heap,
+}
+
+/// Why a memory function failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum MapError {
+    /// The OS refused an address range: it exceeds the address space or a limit on it.
+    #[error("cannot reserve {len} bytes of address space: {errno}")]
+    Reserve {
+        /// Requested bytes.
+        len: usize,
+        /// The error of the OS.
+        errno: Errno,
+    },
+    /// The OS refused to create the memory file.
+    #[error("cannot create a memory file: {errno}")]
+    MemoryFile {
+        /// The error of the OS.
+        errno: Errno,
+    },
+    /// The OS refused to take memory back; the range stays usable.
+    #[error("cannot decommit {len} bytes: {errno}")]
+    Decommit {
+        /// Bytes to decommit.
+        len: usize,
+        /// The error of the OS.
+        errno: Errno,
+    },
+    /// The range to decommit is not whole system pages; it is unchanged.
+    #[error("cannot decommit {len} bytes at offset {offset}: not whole pages of {page} bytes")]
+    PartialPage {
+        /// The start of the range in the mapping. Units: bytes.
+        offset: usize,
+        /// Bytes to decommit.
+        len: usize,
+        /// The page size of the system. Units: bytes.
+        page: usize,
+    },
+    /// The length is zero, or larger than the address space.
+    #[error("{len} is not a valid length for a mapping: zero, or larger than the address space")]
+    Length {
+        /// The requested length, in the units of the failed call: bytes, words or frames.
+        len: usize,
+    },
 }
 
 /// An owned, zero-filled address range, aligned to 2 MiB (heap: to a page).
@@ -43,8 +86,7 @@ pub struct Mapping {
     len: usize,
     backing: Backing,
     file: Option<OwnedFd>,
-    /// The page size of the system: `madvise` rounds lengths up to it, so only whole pages are
-    /// decommitted.
+    /// The page size of the system: `madvise` rounds lengths up to it.
     page: usize,
 }
 
@@ -60,16 +102,11 @@ impl Mapping {
     /// # Errors
     /// [`MapError`] when the length is zero or too large, or the OS refuses.
     pub fn reserve(len: usize, backing: Backing) -> Result<Self, MapError> {
-        Self::with_page_size(len, backing, crate::page_size())
+        Self::with_pages(len, backing, crate::page_size())
     }
 
-    /// Reserves as [`Mapping::reserve`] does, on a system with pages of `page` bytes. Tests choose
-    /// larger pages than those of the system they run on.
-    pub(crate) fn with_page_size(
-        len: usize,
-        backing: Backing,
-        page: usize,
-    ) -> Result<Self, MapError> {
+    /// Reserves on a system with pages of `page` bytes. Tests choose larger pages than it has.
+    pub(crate) fn with_pages(len: usize, backing: Backing, page: usize) -> Result<Self, MapError> {
         let len = len
             .checked_next_multiple_of(page)
             .filter(|&l| l > 0 && isize::try_from(l).is_ok())
@@ -90,28 +127,11 @@ impl Mapping {
     }
 
     fn anonymous(len: usize, backing: Backing, page: usize) -> Result<Self, MapError> {
-        // One huge page more than asked for, so that an aligned range fits; the rest is unmapped
-        // again.
-        let padded = len.checked_add(OS_HUGE_PAGE).ok_or(MapError::Length { len })?;
-        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
-        // SAFETY: a null hint lets the OS choose a free range, so no existing mapping is touched.
-        let raw = unsafe {
-            rustix::mm::mmap_anonymous(
-                std::ptr::null_mut(),
-                padded,
-                ProtFlags::READ | ProtFlags::WRITE,
-                flags,
-            )
-        }
-        .map_err(|errno| MapError::Reserve { len, errno })?;
-        let base = trim_to_alignment(raw.cast(), padded, len);
+        let base = reserve_aligned(len, ProtFlags::READ | ProtFlags::WRITE)?;
         // From here on, dropping `mapping` unmaps the range.
         let mapping = Self { base, len, backing, file: None, page };
-        mapping.advise(if backing == Backing::Anonymous {
-            Advice::LinuxHugepage
-        } else {
-            Advice::LinuxNoHugepage
-        });
+        let is_huge = backing == Backing::Anonymous;
+        mapping.advise(if is_huge { Advice::LinuxHugepage } else { Advice::LinuxNoHugepage });
         mapping.keep_private();
         Ok(mapping)
     }
@@ -121,18 +141,9 @@ impl Mapping {
             .map_err(|errno| MapError::MemoryFile { errno })?;
         rustix::fs::ftruncate(&file, len as u64)
             .map_err(|errno| MapError::Reserve { len, errno })?;
-        let padded = len.checked_add(OS_HUGE_PAGE).ok_or(MapError::Length { len })?;
-        // SAFETY: a null hint lets the OS choose a free range, so no existing mapping is touched.
-        let raw = unsafe {
-            rustix::mm::mmap_anonymous(
-                std::ptr::null_mut(),
-                padded,
-                ProtFlags::empty(),
-                MapFlags::PRIVATE | MapFlags::NORESERVE,
-            )
-        }
-        .map_err(|errno| MapError::Reserve { len, errno })?;
-        let base = trim_to_alignment(raw.cast(), padded, len);
+        let base = reserve_aligned(len, ProtFlags::empty())?;
+        // From here on, dropping `mapping` unmaps the range, also if the next step fails.
+        let mut mapping = Self { base, len, backing: Backing::Memfd, file: None, page };
         let flags = MapFlags::SHARED | MapFlags::NORESERVE | MapFlags::FIXED;
         // The reservation only finds an aligned address; the file replaces it.
         // SAFETY: `base..base + len` is the range just reserved above. No other code has its
@@ -147,12 +158,8 @@ impl Mapping {
                 0,
             )
         }
-        .map_err(|errno| {
-            // SAFETY: the reservation is still ours and unused.
-            let _ = unsafe { rustix::mm::munmap(base.as_ptr().cast(), len) };
-            MapError::Reserve { len, errno }
-        })?;
-        let mapping = Self { base, len, backing: Backing::Memfd, file: Some(file), page };
+        .map_err(|errno| MapError::Reserve { len, errno })?;
+        mapping.file = Some(file);
         mapping.keep_private();
         Ok(mapping)
     }
@@ -163,7 +170,7 @@ impl Mapping {
         self.advise(Advice::LinuxDontFork);
     }
 
-    /// Advises the OS about the whole range. An OS without the feature refuses, which is harmless.
+    /// Advises the OS about the whole range. A refusal is harmless.
     fn advise(&self, advice: Advice) {
         // SAFETY: INV-MAP-1: the whole range is ours, and none of the advice used here changes its
         // content.
@@ -177,20 +184,11 @@ impl Mapping {
     }
 
     /// Returns the length. Units: bytes.
-    #[must_use]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    /// Returns whether the length is zero. It never is: [`Mapping::reserve`] refuses that.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// Returns the source of the memory.
-    #[must_use]
-    pub fn backing(&self) -> Backing {
+    pub(crate) fn backing(&self) -> Backing {
         self.backing
     }
 
@@ -200,15 +198,13 @@ impl Mapping {
     }
 
     /// Returns the unit of decommits. Units: bytes.
-    #[must_use]
-    pub fn page_size(&self) -> usize {
+    #[cfg(not(any(loom, shuttle)))]
+    pub(crate) fn page_size(&self) -> usize {
         self.page
     }
 
     /// Decommits a range, or writes zeros where that is not possible. The range reads as zeros
-    /// afterwards.
-    ///
-    /// The caller is the only user of these bytes.
+    /// afterwards. The caller is the only user of these bytes.
     ///
     /// # Panics
     /// When the range is outside the mapping.
@@ -234,11 +230,8 @@ impl Mapping {
     #[track_caller]
     pub fn decommit(&self, offset: usize, len: usize) -> Result<(), MapError> {
         sync::order::assert_may_call_os();
-        assert!(
-            offset.checked_add(len).is_some_and(|end| end <= self.len),
-            "{len} bytes from offset {offset} on are outside the mapping of {} bytes",
-            self.len
-        );
+        let is_inside = offset.checked_add(len).is_some_and(|end| end <= self.len);
+        assert!(is_inside, "{len} bytes from offset {offset} on are outside the mapping");
         if !offset.is_multiple_of(self.page) || !len.is_multiple_of(self.page) {
             return Err(MapError::PartialPage { offset, len, page: self.page });
         }
@@ -277,9 +270,14 @@ impl Drop for Mapping {
     }
 }
 
-/// Unmaps both ends of a padded reservation and returns the `len` bytes in between, aligned to a
-/// huge page.
-fn trim_to_alignment(raw: *mut u8, padded: usize, len: usize) -> NonNull<u8> {
+/// Reserves `len` bytes, aligned to a huge page: reserves one huge page more and unmaps both ends.
+fn reserve_aligned(len: usize, protection: ProtFlags) -> Result<NonNull<u8>, MapError> {
+    let padded = len.checked_add(OS_HUGE_PAGE).ok_or(MapError::Length { len })?;
+    let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+    // SAFETY: a null hint lets the OS choose a free range, so no existing mapping is touched.
+    let raw =
+        unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), padded, protection, flags) };
+    let raw = raw.map_err(|errno| MapError::Reserve { len, errno })?.cast::<u8>();
     let head = raw.align_offset(OS_HUGE_PAGE);
     let tail = padded - head - len;
     // SAFETY: `raw..raw + padded` was just reserved. `head` is below OS_HUGE_PAGE, so both cuts lie
@@ -291,6 +289,7 @@ fn trim_to_alignment(raw: *mut u8, padded: usize, len: usize) -> NonNull<u8> {
         if tail > 0 {
             let _ = rustix::mm::munmap(raw.add(head + len).cast(), tail);
         }
-        NonNull::new(raw.add(head)).expect("the OS maps nothing at address 0 unless asked to")
+        let base = NonNull::new(raw.add(head));
+        Ok(base.expect("the OS maps nothing at address 0 unless asked to"))
     }
 }

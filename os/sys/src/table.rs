@@ -11,27 +11,20 @@ use sync::atomic::{AtomicU16, AtomicU32, AtomicU64};
 
 use crate::{Backing, MapError};
 
-/// An atomic integer whose all-zero bytes are the value 0. Sealed: only the three types below
-/// implement it.
-pub trait Word: sealed::Sealed {
-    /// Returns a word with the value 0.
-    fn zero() -> Self;
-    /// Writes 0 atomically: other threads may read the word. The caller is the only writer, so
-    /// `Relaxed` suffices.
+/// An atomic integer whose all-zero bytes are its default. Sealed to the three types below.
+pub trait Word: Default + sealed::Sealed {
+    /// Writes 0 atomically: other threads may read the word. The caller is the only writer.
     fn clear(&self);
 }
 
 mod sealed {
-    pub trait Sealed: Sized {}
+    pub trait Sealed {}
 }
 
 macro_rules! word {
     ($($atomic:ty),*) => {$(
         impl sealed::Sealed for $atomic {}
         impl Word for $atomic {
-            fn zero() -> Self {
-                <$atomic>::new(0)
-            }
             fn clear(&self) {
                 // Relaxed: the caller is the only writer, see the trait.
                 self.store(0, sync::atomic::Ordering::Relaxed);
@@ -42,12 +35,8 @@ macro_rules! word {
 word!(AtomicU16, AtomicU32, AtomicU64);
 
 /// A zero-filled array of words, reserved as a whole and committed where it is touched.
-///
-/// Shape: `len` words. Dereferences to a slice. [`Table::discard`] decommits memory.
 #[derive(Debug)]
-pub struct Table<T: Word> {
-    words: Words<T>,
-}
+pub struct Table<T: Word>(Words<T>);
 
 #[derive(Debug)]
 enum Words<T> {
@@ -55,7 +44,6 @@ enum Words<T> {
     Mapped {
         mapping: crate::Mapping,
         len: usize,
-        word: std::marker::PhantomData<T>,
     },
     Heap(Box<[T]>),
 }
@@ -72,21 +60,18 @@ impl<T: Word> Table<T> {
             return Self::mapped(len, Backing::AnonymousSmall, crate::page_size());
         }
         let _ = backing;
-        Ok(Self { words: Words::Heap((0..len).map(|_| T::zero()).collect()) })
+        Ok(Self(Words::Heap((0..len).map(|_| T::default()).collect())))
     }
 
     /// Reserves `len` words as [`Table::reserve`] does, on a system with pages of `page` bytes.
     #[cfg(not(any(loom, shuttle)))]
     fn mapped(len: usize, backing: Backing, page: usize) -> Result<Self, MapError> {
         let bytes = len.max(1).checked_mul(size_of::<T>()).ok_or(MapError::Length { len })?;
-        let mapping = crate::Mapping::with_page_size(bytes, backing, page)?;
-        Ok(Self { words: Words::Mapped { mapping, len, word: std::marker::PhantomData } })
+        let mapping = crate::Mapping::with_pages(bytes, backing, page)?;
+        Ok(Self(Words::Mapped { mapping, len }))
     }
 
     /// Sets the words `first..first + count` to zero and decommits the whole OS pages among them.
-    /// Words that share a page with others, and those whose memory the OS does not take, are
-    /// written one by one.
-    ///
     /// Other threads may read these words meanwhile: they read the old value or zero. No other
     /// thread may write them.
     ///
@@ -97,17 +82,14 @@ impl<T: Word> Table<T> {
     pub fn discard(&self, first: usize, count: usize) {
         sync::order::assert_may_call_os();
         let words = &self[first..first + count];
-        match &self.words {
+        match &self.0 {
             #[cfg(not(any(loom, shuttle)))]
             Words::Mapped { mapping, .. } => {
-                let inner = whole_pages(
-                    first * size_of::<T>()..(first + count) * size_of::<T>(),
-                    mapping.page_size(),
-                );
+                let size = size_of::<T>();
+                let inner = whole_pages(first * size..(first + count) * size, mapping.page_size());
                 // A page is a multiple of a word, so both page boundaries lie between words.
-                let (from, to) =
-                    (inner.start / size_of::<T>() - first, inner.end / size_of::<T>() - first);
-                // Whole pages are decommitted, or written if the OS refuses. The rest is written.
+                let (from, to) = (inner.start / size - first, inner.end / size - first);
+                // Words of parts of pages are written, and the others if the OS refuses.
                 words[..from].iter().chain(&words[to..]).for_each(Word::clear);
                 if mapping.decommit(inner.start, inner.len()).is_err() {
                     words[from..to].iter().for_each(Word::clear);
@@ -118,8 +100,7 @@ impl<T: Word> Table<T> {
     }
 }
 
-/// Returns the whole pages inside a range of bytes, or an empty range at its end when there are
-/// none.
+/// Returns the whole pages inside a range of bytes; without any, an empty range at its end.
 #[cfg(not(any(loom, shuttle)))]
 fn whole_pages(bytes: std::ops::Range<usize>, page: usize) -> std::ops::Range<usize> {
     let (start, end) = (bytes.start.next_multiple_of(page), bytes.end / page * page);
@@ -130,12 +111,12 @@ impl<T: Word> Deref for Table<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        match &self.words {
+        match &self.0 {
             #[cfg(not(any(loom, shuttle)))]
             // SAFETY: INV-MAP-1 and INV-MAP-2: the mapping holds at least `len * size_of::<T>()`
             // initialised bytes, aligned to a page, and lives as long as self. All-zero bytes are a
             // valid `T` (the trait is sealed to atomic integers), and atomics may be shared.
-            Words::Mapped { mapping, len, .. } => unsafe {
+            Words::Mapped { mapping, len } => unsafe {
                 std::slice::from_raw_parts(mapping.base().as_ptr().cast::<T>(), *len)
             },
             Words::Heap(words) => words,
@@ -222,7 +203,7 @@ mod tests {
     #[cfg_attr(miri, ignore = "maps memory")]
     fn a_part_of_a_page_is_not_decommitted() {
         let mapping =
-            crate::Mapping::with_page_size(1 << 20, Backing::Anonymous, 64 << 10).expect("room");
+            crate::Mapping::with_pages(1 << 20, Backing::Anonymous, 64 << 10).expect("room");
         let refused = mapping.decommit(0, 4096);
         assert_eq!(refused, Err(MapError::PartialPage { offset: 0, len: 4096, page: 64 << 10 }));
         assert_eq!(mapping.decommit(64 << 10, 128 << 10), Ok(()));
