@@ -2,7 +2,6 @@
 //!
 //! Functions here read a file under `/proc` or `/sys`, ask the OS, or open a feature's descriptor
 //! and close it at once. Only [`raise_open_files`] changes anything: a limit of this process.
-//! `/sys/class/zram-control/hot_add` is never read: reading it creates a device.
 
 mod features;
 mod limits;
@@ -15,7 +14,7 @@ pub use features::{
 };
 pub use limits::{
     Limits, Overcommit, available_memory, cgroup_memory_limit, free_memory, limits, overcommit,
-    pressure, raise_open_files, total_memory,
+    pressure, raise_open_files,
 };
 pub use psi::{Psi, PsiError, PsiSource, Share, Stall};
 
@@ -25,8 +24,7 @@ pub fn cpus() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Returns the CPU time the calling thread has used so far, in user and kernel mode. Makes one
-/// system call.
+/// Returns the CPU time of the calling thread so far, user and kernel. Makes one system call.
 #[must_use]
 pub fn thread_cpu_time() -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
@@ -50,8 +48,7 @@ pub fn is_signal_ignored(signal: i32) -> bool {
 fn ignores(status: &str, signal: i32) -> bool {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
-    let bit = signal.checked_sub(1).and_then(|bit| u32::try_from(bit).ok());
-    bit.and_then(|bit| mask.checked_shr(bit)).is_some_and(|mask| mask & 1 == 1)
+    (1..=64).contains(&signal) && mask >> (signal - 1) & 1 == 1
 }
 
 /// Returns the release of the running kernel, as `uname -r` prints it.

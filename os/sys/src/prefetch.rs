@@ -11,8 +11,7 @@
 /// The cache line size that prefetching assumes. Units: bytes.
 const LINE: usize = 64;
 
-/// Starts loading every cache line of `start..start + len`. Any address is allowed: nothing is
-/// dereferenced.
+/// Starts loading every cache line of `start..start + len`. Any address is allowed.
 #[inline]
 pub fn prefetch_bytes(start: *const u8, len: usize) {
     for offset in (0..len).step_by(LINE) {
@@ -21,7 +20,6 @@ pub fn prefetch_bytes(start: *const u8, len: usize) {
 }
 
 /// Starts loading the cache line that contains the start of `place`, where the CPU supports it.
-/// Affects only time.
 #[inline]
 pub fn prefetch<T>(place: &T) {
     line(std::ptr::from_ref(place).cast());
@@ -39,8 +37,7 @@ fn line(address: *const u8) {
     // SAFETY: a prefetch is a hint: it reads and writes nothing and cannot fault at any address.
     // The instruction uses no stack and does not change the flags.
     unsafe {
-        // The intrinsic `_prefetch` is unstable. The hint asks for the first cache level and
-        // repeated use.
+        // The intrinsic `_prefetch` is unstable. Asks for the first cache level and repeated use.
         std::arch::asm!(
             "prfm pldl1keep, [{address}]",
             address = in(reg) address,

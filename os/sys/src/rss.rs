@@ -1,22 +1,21 @@
 //! Resident memory of processes, as the OS counts it.
 
-/// Returns the resident memory of this process in bytes, from `/proc/self/smaps_rollup`, or `None`
-/// where the OS does not report it.
+/// Returns the resident memory of this process, if the OS reports it. Units: bytes.
 #[must_use]
 pub fn resident_bytes() -> Option<u64> {
-    of_process("self")
+    kib_field("/proc/self/smaps_rollup", "Rss:")
 }
 
-/// Returns the resident memory of the process with this ID in bytes, or `None` when it is gone or
-/// may not be inspected.
+/// Returns the resident memory of a process, if it lives and may be inspected. Units: bytes.
 #[must_use]
 pub fn of_pid(pid: u32) -> Option<u64> {
-    of_process(&pid.to_string())
+    kib_field(&format!("/proc/{pid}/smaps_rollup"), "Rss:")
 }
 
-fn of_process(name: &str) -> Option<u64> {
-    let text = std::fs::read_to_string(format!("/proc/{name}/smaps_rollup")).ok()?;
-    let line = text.lines().find(|line| line.starts_with("Rss:"))?;
+/// Returns the number of bytes in a line `name 123 kB` of a file.
+pub(crate) fn kib_field(file: &str, name: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(file).ok()?;
+    let line = text.lines().find(|line| line.starts_with(name))?;
     let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kib * 1024)
 }

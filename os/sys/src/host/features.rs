@@ -66,9 +66,7 @@ pub fn huge_pages(backing: Backing) -> HugePages {
 
 /// Parses `always [madvise] never`.
 fn mode(text: &str) -> HugePages {
-    let chosen =
-        text.split_once('[').and_then(|(_, rest)| rest.split_once(']')).map(|(word, _)| word);
-    match chosen {
+    match text.split(['[', ']']).nth(1) {
         Some("always" | "force" | "within_size") => HugePages::Always,
         Some("madvise" | "advise") => HugePages::OnRequest,
         Some("never" | "deny") => HugePages::Never,
@@ -122,25 +120,16 @@ pub fn kvm() -> Result<(), Errno> {
 /// Finds the kernel's own zram.
 #[must_use]
 pub fn kernel_zram() -> KernelZram {
-    let mut names: Vec<String> = std::fs::read_dir("/sys/block")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter(|name| name.starts_with("zram"))
-        .collect();
-    names.sort();
-    if let Some(name) = names.into_iter().next() {
-        let text = std::fs::read_to_string(format!("/sys/block/{name}/comp_algorithm"))
-            .unwrap_or_default();
-        return KernelZram::Device { name, algorithms: text.trim().to_owned() };
+    let entries = std::fs::read_dir("/sys/block").into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    if let Some(name) = names.filter(|name| name.starts_with("zram")).min() {
+        let text = std::fs::read_to_string(format!("/sys/block/{name}/comp_algorithm"));
+        let algorithms = text.unwrap_or_default().trim().to_owned();
+        return KernelZram::Device { name, algorithms };
     }
     // Tests only whether the directory exists: reading its `hot_add` creates a device.
-    if Path::new("/sys/class/zram-control").exists() {
-        KernelZram::NoDevice
-    } else {
-        KernelZram::Absent
-    }
+    let is_loaded = Path::new("/sys/class/zram-control").exists();
+    if is_loaded { KernelZram::NoDevice } else { KernelZram::Absent }
 }
 
 #[cfg(test)]

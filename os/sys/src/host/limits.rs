@@ -2,6 +2,10 @@
 
 use rustix::process::Resource;
 
+use crate::rss::kib_field;
+
+const MEMINFO: &str = "/proc/meminfo";
+
 /// The kernel's policy for reservations of address space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overcommit {
@@ -24,7 +28,7 @@ pub struct Limits {
     pub open_files: Option<u64>,
 }
 
-/// Returns the soft resource limits of this process.
+/// Returns the soft limits of this process.
 #[must_use]
 pub fn limits() -> Limits {
     Limits {
@@ -33,9 +37,8 @@ pub fn limits() -> Limits {
     }
 }
 
-/// Raises the limit on open files to its maximum and returns the new limit; `None` is no limit.
-///
-/// If the OS refuses, the old limit stays and is returned.
+/// Raises the limit on open files to its maximum and returns the new limit, or the old one if the
+/// OS refuses; `None` is no limit.
 pub fn raise_open_files() -> Option<u64> {
     let old = rustix::process::getrlimit(Resource::Nofile);
     let raised = rustix::process::Rlimit { current: old.maximum, maximum: old.maximum };
@@ -53,58 +56,40 @@ pub fn overcommit() -> Overcommit {
     }
 }
 
-/// Returns the memory a new load could use without swapping, as the kernel estimates it. Units:
-/// bytes.
+/// Returns the bytes a new load could use without swapping, as the kernel estimates it.
 #[must_use]
 pub fn available_memory() -> Option<u64> {
-    meminfo("MemAvailable:")
+    kib_field(MEMINFO, "MemAvailable:")
 }
 
 /// Returns the unused memory of the machine. Units: bytes.
 #[must_use]
 pub fn free_memory() -> Option<u64> {
-    meminfo("MemFree:")
+    kib_field(MEMINFO, "MemFree:")
 }
 
 /// Returns the total memory of the machine. Units: bytes.
-#[must_use]
-pub fn total_memory() -> Option<u64> {
-    meminfo("MemTotal:")
+pub(super) fn total_memory() -> Option<u64> {
+    kib_field(MEMINFO, "MemTotal:")
 }
 
-fn meminfo(name: &str) -> Option<u64> {
-    let text = read("/proc/meminfo")?;
-    let line = text.lines().find(|line| line.starts_with(name))?;
-    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kib * 1024)
-}
-
-/// Returns the memory pressure line `some avg10=.. avg60=.. ..`, or `None` when the kernel does not
-/// provide it.
+/// Returns the memory pressure line `some avg10=.. avg60=.. ..`, if the kernel provides it.
 #[must_use]
 pub fn pressure() -> Option<String> {
     let text = read("/proc/pressure/memory")?;
     text.lines().find(|line| line.starts_with("some")).map(str::to_owned)
 }
 
-/// Returns the smallest memory limit among this process's control group and its ancestors. Units:
-/// bytes.
-///
-/// Reads version 2 (`memory.max`) and version 1 (`memory.limit_in_bytes`) at their usual mount
-/// points.
+/// Returns the smallest memory limit among this process's control group and its ancestors, of
+/// version 2 and version 1 at their usual mount points. Units: bytes.
 #[must_use]
 pub fn cgroup_memory_limit() -> Option<u64> {
     let membership = read("/proc/self/cgroup")?;
-    membership
-        .lines()
-        .filter_map(limit_files)
-        .flatten()
-        .filter_map(|file| limit(&read(&file)?))
-        .min()
+    let files = membership.lines().filter_map(limit_files).flatten();
+    files.filter_map(|file| limit(&read(&file)?)).min()
 }
 
-/// Returns the limit files of one `/proc/self/cgroup` line, from the group itself up to the root of
-/// its mount.
+/// Returns the limit files of a `/proc/self/cgroup` line, from the group up to the mount's root.
 fn limit_files(line: &str) -> Option<Vec<String>> {
     let mut fields = line.splitn(3, ':');
     let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
@@ -115,14 +100,9 @@ fn limit_files(line: &str) -> Option<Vec<String>> {
         }
         _ => return None,
     };
-    // One file a level, up to the mount point.
-    let mut path = path.trim_end_matches('/');
-    let mut files = vec![format!("{mount}{path}/{file}")];
-    while let Some((parent, _)) = path.rsplit_once('/') {
-        path = parent;
-        files.push(format!("{mount}{path}/{file}"));
-    }
-    Some(files)
+    let own = path.trim_end_matches('/');
+    let levels = std::iter::successors(Some(own), |path| Some(path.rsplit_once('/')?.0));
+    Some(levels.map(|path| format!("{mount}{path}/{file}")).collect())
 }
 
 /// Parses a limit. Version 1 writes "no limit" as a number near 2^63, version 2 as the word `max`.

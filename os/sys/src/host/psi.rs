@@ -1,13 +1,12 @@
-//! Memory pressure as the kernel measures it: the share of time in which tasks stalled for lack of
-//! memory (PSI).
+//! Memory pressure (PSI): the share of time in which tasks stalled for lack of memory.
 //!
 //! ```text
 //!  some avg10=1.53 avg60=0.87 avg300=0.22 total=58761459      at least one task stalled
 //!  full avg10=0.40 avg60=0.11 avg300=0.03 total=10183422      all non-idle tasks stalled
 //! ```
-//! The averages are percentages of the last 10, 60 and 300 seconds; the total is microseconds since
-//! boot. The machine has one such file, and each version 2 control group has its own. Either may be
-//! missing: the kernel may be old or built without PSI, and a container may hide the file.
+//! The averages are percentages of the last 10, 60 and 300 seconds; the total is microseconds. The
+//! machine has one such file, and each version 2 control group has its own. Either may be missing:
+//! the kernel may be old or built without PSI, and a container may hide the file.
 
 use std::fmt;
 use std::fs::File;
@@ -17,14 +16,12 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::limits;
+
 /// The pressure file of the machine.
 const MACHINE: &str = "/proc/pressure/memory";
 
-/// The name of the pressure file in a control group's directory.
-const IN_GROUP: &str = "memory.pressure";
-
-/// The most that is read of a file, so that a file in another format cannot fill memory. Two lines
-/// are expected. Units: bytes.
+/// The most that is read of a file, so that an endless one cannot fill memory. Units: bytes.
 const MAX_FILE_SIZE: u64 = 64 << 10;
 
 /// A share of time. Units: hundredths of a percent, 0..=10000.
@@ -38,7 +35,7 @@ impl Share {
     /// Returns a share of `percent` percent; more than 100 becomes 100.
     #[must_use]
     pub const fn percent(percent: u16) -> Self {
-        if percent >= 100 { Self::ALL } else { Self(percent * 100) }
+        Self::hundredths(percent.saturating_mul(100))
     }
 
     /// Returns a share of `hundredths` hundredths of a percent; more than 10000 becomes 10000.
@@ -53,8 +50,7 @@ impl Share {
         self.0
     }
 
-    /// Parses `12.34`, as the kernel writes it. Its rounding may exceed 100.00 slightly, which
-    /// becomes 100.
+    /// Parses `12.34`, as the kernel writes it. Its rounding may exceed 100.00 slightly.
     fn parse(text: &str) -> Option<Self> {
         let (whole, part) = text.split_once('.')?;
         let digits = |text: &str| {
@@ -120,15 +116,9 @@ pub enum PsiError {
     },
 }
 
-/// A pressure file, fixed or found at each reading.
+/// A pressure file, fixed or found at each reading (`None`).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PsiSource(Location);
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Location {
-    ThisProcess,
-    File(PathBuf),
-}
+pub struct PsiSource(Option<PathBuf>);
 
 impl PsiSource {
     /// Returns the source for the whole machine.
@@ -142,30 +132,25 @@ impl PsiSource {
     ///
     /// - A process without a memory limit reads the machine's file. A group's file counts only the
     ///   group's own tasks, so it may show no pressure while the machine is short of memory.
-    /// - A process with a limit reads the file of the group that has the limit.
-    /// - Where the limit is one of version 1, which has no such file, the process reads the file of
-    ///   its own version 2 group.
+    /// - A process with a limit reads the file of the group that has the limit, or of its own
+    ///   version 2 group where the limit is one of version 1, which has no such file.
     #[must_use]
     pub fn this_process() -> Self {
-        Self(Location::ThisProcess)
+        Self(None)
     }
 
     /// Returns a source for any file in the kernel's format.
     #[must_use]
     pub fn file(path: impl Into<PathBuf>) -> Self {
-        Self(Location::File(path.into()))
+        Self(Some(path.into()))
     }
 
     /// Returns the path that a reading would use now.
     #[must_use]
     pub fn path(&self) -> PathBuf {
-        match &self.0 {
-            Location::ThisProcess => limited_group()
-                .map(|folder| folder.join(IN_GROUP))
-                .filter(|file| file.exists())
-                .unwrap_or_else(|| PathBuf::from(MACHINE)),
-            Location::File(path) => path.clone(),
-        }
+        let in_group =
+            || Some(limited_group()?.join("memory.pressure")).filter(|file| file.exists());
+        self.0.clone().or_else(in_group).unwrap_or_else(|| PathBuf::from(MACHINE))
     }
 
     /// Reads the current pressure. The kernel updates the averages about every two seconds.
@@ -209,13 +194,11 @@ impl Stall {
 /// Reads a text file of at most [`MAX_FILE_SIZE`] bytes.
 fn read(path: &Path) -> Result<String, PsiError> {
     let mut text = String::new();
-    let done = File::open(path).and_then(|file| file.take(MAX_FILE_SIZE).read_to_string(&mut text));
-    match done {
+    let read = File::open(path).and_then(|file| file.take(MAX_FILE_SIZE).read_to_string(&mut text));
+    match read.map_err(|error| error.kind()) {
         Ok(_) => Ok(text),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Err(PsiError::Missing { path: path.into() })
-        }
-        Err(error) => Err(PsiError::Unreadable { path: path.into(), kind: error.kind() }),
+        Err(io::ErrorKind::NotFound) => Err(PsiError::Missing { path: path.into() }),
+        Err(kind) => Err(PsiError::Unreadable { path: path.into(), kind }),
     }
 }
 
@@ -225,15 +208,10 @@ fn limited_group() -> Option<PathBuf> {
     let membership = read(Path::new("/proc/self/cgroup")).ok()?;
     let mounts = read(Path::new("/proc/self/mountinfo")).ok()?;
     let group = Group::find(&membership, &mounts)?;
-    let limited = group.nearest_limited();
-    limited.or_else(|| is_limited_by_any_version().then_some(group.folder))
-}
-
-/// Returns whether a control group of either version limits this process below the machine's
-/// memory.
-fn is_limited_by_any_version() -> bool {
-    let (limit, all) = (super::cgroup_memory_limit(), super::total_memory());
-    limit.zip(all).is_some_and(|(limit, all)| limit < all)
+    // A limit of version 1 counts, too; one above the machine's memory does not.
+    let any_limit = || limits::cgroup_memory_limit().zip(limits::total_memory());
+    let is_limited = || any_limit().is_some_and(|(limit, all)| limit < all);
+    group.nearest_limited().or_else(|| is_limited().then_some(group.folder))
 }
 
 /// A version 2 control group.
@@ -260,15 +238,12 @@ impl Group {
         })
     }
 
-    /// Returns the directory of the group itself, or of its nearest ancestor, that has a limit of
-    /// its own.
+    /// Returns the folder of the group, or of its nearest ancestor, that has a limit of its own.
     fn nearest_limited(&self) -> Option<PathBuf> {
-        let has_limit = |folder: &Path| {
-            let limit = |file| read(&folder.join(file)).ok()?.trim().parse::<u64>().ok();
-            limit("memory.max").or_else(|| limit("memory.high")).is_some()
-        };
-        let up = self.folder.ancestors().take_while(|folder| folder.starts_with(&self.mount));
-        up.into_iter().find(|folder| has_limit(folder)).map(Path::to_path_buf)
+        let limit = |file: PathBuf| read(&file).ok()?.trim().parse::<u64>().ok();
+        let mut up = self.folder.ancestors().take_while(|folder| folder.starts_with(&self.mount));
+        let has = |folder: &Path, name| limit(folder.join(name)).is_some();
+        up.find(|up| has(up, "memory.max") || has(up, "memory.high")).map(Path::to_path_buf)
     }
 }
 
