@@ -1,7 +1,6 @@
 //! The block device interface between servers, which call it, and stores, which implement it.
 //!
-//! All units are bytes; requests of any offset and length are legal. [`Span::new`] checks a
-//! request once. From then on it is a [`Span`], which is known to lie inside the device.
+//! All units are bytes; requests may have any offset and length. [`Span::new`] checks each once.
 //!
 //! ```
 //! use block::{Span, Bytes};
@@ -13,10 +12,10 @@
 
 #![forbid(unsafe_code)]
 
-mod error;
 mod span;
 mod device;
 
-pub use device::{AllocationState, BlockDevice, BlockSizes, StatusExtent, ZeroMode, ZeroSpeed};
-pub use error::{BlockError, OutOfRange};
-pub use span::{Bytes, Span};
+pub use device::{
+    AllocationState, BlockDevice, BlockError, BlockSizes, StatusExtent, ZeroMode, ZeroSpeed,
+};
+pub use span::{Bytes, OutOfRange, Span};

@@ -1,14 +1,24 @@
 //! A checked byte range of a device.
 
-use crate::OutOfRange;
+use thiserror::Error;
 
 /// A number of bytes: the size of a device or of a part of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Bytes(pub u64);
 
-/// A byte range that lies inside its device. Units: bytes.
-///
-/// Only [`Span::new`] constructs one, for the device size it was given.
+/// A range that does not lie inside its device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the range of {len} bytes at offset {offset} exceeds the device of {size} bytes")]
+pub struct OutOfRange {
+    /// The offset of the first byte requested.
+    pub offset: u64,
+    /// The number of bytes requested.
+    pub len: u64,
+    /// The size of the device in bytes.
+    pub size: u64,
+}
+
+/// A byte range that lies inside the device for whose size it was created. Units: bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
     offset: u64,
@@ -19,8 +29,7 @@ impl Span {
     /// Checks that `offset..offset + len` lies inside a device of `size` bytes.
     ///
     /// # Errors
-    /// [`OutOfRange`] when the end overflows or exceeds `size`. An empty range at the end is
-    /// legal.
+    /// [`OutOfRange`] when the end overflows or exceeds `size`. An empty range at the end is legal.
     pub fn new(offset: u64, len: u64, size: Bytes) -> Result<Self, OutOfRange> {
         match offset.checked_add(len) {
             Some(end) if end <= size.0 => Ok(Self { offset, len }),
