@@ -1,7 +1,6 @@
 //! The choice of a codec and its level.
 
 use std::fmt;
-use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use thiserror::Error;
@@ -35,32 +34,12 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// Returns the name without the level, as the kernel spells it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
+    /// Returns the name as the kernel spells it, and the level; for lz4 this is the acceleration.
+    fn parts(self) -> (&'static str, i32) {
         match self {
-            Self::Lz4 { .. } => "lz4",
-            Self::Lz4hc { .. } => "lz4hc",
-            Self::Zstd { .. } => "zstd",
-        }
-    }
-
-    /// Returns the level; for lz4 this is the acceleration.
-    #[must_use]
-    pub fn level(self) -> i32 {
-        match self {
-            Self::Lz4 { acceleration } => acceleration,
-            Self::Lz4hc { level } | Self::Zstd { level } => level,
-        }
-    }
-
-    /// Returns the range of levels that the codec accepts.
-    #[must_use]
-    pub fn levels(self) -> RangeInclusive<i32> {
-        match self {
-            Self::Lz4 { .. } => 1..=65537,
-            Self::Lz4hc { .. } => 1..=12,
-            Self::Zstd { .. } => zstd_safe::min_c_level()..=zstd_safe::max_c_level(),
+            Self::Lz4 { acceleration } => ("lz4", acceleration),
+            Self::Lz4hc { level } => ("lz4hc", level),
+            Self::Zstd { level } => ("zstd", level),
         }
     }
 
@@ -69,24 +48,14 @@ impl Algorithm {
     /// # Errors
     /// [`LevelError`] if it does not.
     pub fn checked(self) -> Result<Self, LevelError> {
-        let levels = self.levels();
-        if levels.contains(&self.level()) {
-            return Ok(self);
-        }
-        Err(LevelError {
-            algorithm: self.name(),
-            level: self.level(),
-            min: *levels.start(),
-            max: *levels.end(),
-        })
-    }
-
-    fn with_level(self, new: i32) -> Self {
-        match self {
-            Self::Lz4 { .. } => Self::Lz4 { acceleration: new },
-            Self::Lz4hc { .. } => Self::Lz4hc { level: new },
-            Self::Zstd { .. } => Self::Zstd { level: new },
-        }
+        let (min, max) = match self {
+            Self::Lz4 { .. } => (1, 65537),
+            Self::Lz4hc { .. } => (1, 12),
+            Self::Zstd { .. } => (zstd_safe::min_c_level(), zstd_safe::max_c_level()),
+        };
+        let (algorithm, level) = self.parts();
+        let is_allowed = (min..=max).contains(&level);
+        is_allowed.then_some(self).ok_or(LevelError { algorithm, level, min, max })
     }
 }
 
@@ -99,9 +68,9 @@ impl Default for Algorithm {
 
 impl fmt::Display for Algorithm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Lz4 { acceleration: 1 } => f.write_str("lz4"),
-            _ => write!(f, "{}:{}", self.name(), self.level()),
+        match self.parts() {
+            (name @ "lz4", 1) => f.write_str(name),
+            (name, level) => write!(f, "{name}:{level}"),
         }
     }
 }
@@ -110,21 +79,19 @@ impl FromStr for Algorithm {
     type Err = ParseAlgorithmError;
 
     fn from_str(text: &str) -> Result<Self, ParseAlgorithmError> {
-        let (name, level) = match text.split_once(':') {
-            Some((name, level)) => (name, Some(level)),
-            None => (text, None),
+        let (name, level) =
+            text.split_once(':').map_or((text, None), |(name, level)| (name, Some(level)));
+        let number = |text: &str| {
+            text.parse().map_err(|_| ParseAlgorithmError::Number { text: text.to_owned() })
         };
-        // A name without a level stands for the codec's default level.
+        let level = |default: i32| level.map_or(Ok(default), number);
         let algorithm = match name {
-            "lz4" => Self::Lz4 { acceleration: 1 },
-            "lz4hc" => Self::Lz4hc { level: 9 },
-            "zstd" => Self::Zstd { level: 3 },
+            "lz4" => Self::Lz4 { acceleration: level(1)? },
+            "lz4hc" => Self::Lz4hc { level: level(9)? },
+            "zstd" => Self::Zstd { level: level(3)? },
             _ => return Err(ParseAlgorithmError::Name { name: name.to_owned() }),
         };
-        let Some(level) = level else { return Ok(algorithm) };
-        let level =
-            level.parse().map_err(|_| ParseAlgorithmError::Number { text: level.to_owned() })?;
-        Ok(algorithm.with_level(level).checked()?)
+        Ok(algorithm.checked()?)
     }
 }
 

@@ -1,14 +1,13 @@
-//! A codec with its contexts and output buffer, used by one thread at a time.
+//! Streams.
 
-use crate::lz4::{Lz4, Lz4hc};
+use crate::lz4::Lz4;
 use crate::zstd::Zstd;
 use crate::{Algorithm, COMPRESS_BOUND, Codec, CodecError, PAGE_SIZE, Page, StreamError};
 
-/// A codec with its contexts and the buffer that receives its blobs.
+/// A codec with its contexts and the buffer that receives its blobs, used by one thread at a time.
 ///
-/// [`Stream::new`] allocates everything by compressing and decompressing a trial page; later
-/// calls allocate nothing. The one exception is the state of lz4 (not lz4hc): 16 KiB that belong
-/// to the thread and are allocated by its first call.
+/// [`Stream::new`] allocates everything by compressing and decompressing a trial page; later calls
+/// allocate nothing, except the state of lz4 (not lz4hc): 16 KiB per thread, at its first call.
 pub struct Stream {
     codec: Box<dyn Codec>,
     scratch: Box<[u8; COMPRESS_BOUND]>,
@@ -22,8 +21,8 @@ impl Stream {
     /// contexts.
     pub fn new(algorithm: Algorithm) -> Result<Self, StreamError> {
         Self::with_codec(match algorithm.checked()? {
-            Algorithm::Lz4 { acceleration } => Box::new(Lz4 { acceleration }),
-            Algorithm::Lz4hc { level } => Box::new(Lz4hc::new(level)?),
+            Algorithm::Lz4 { acceleration } => Box::new(Lz4::fast(acceleration)),
+            Algorithm::Lz4hc { level } => Box::new(Lz4::high(level)?),
             Algorithm::Zstd { level } => Box::new(Zstd::new(level)?),
         })
     }
@@ -41,9 +40,7 @@ impl Stream {
         Ok(stream)
     }
 
-    /// Compresses a page into the stream's buffer. The blob stays there until the next call.
-    ///
-    /// A blob may be longer than the page; the caller decides whether to keep it.
+    /// Compresses a page into the stream's buffer. The blob may be longer than the page.
     ///
     /// # Errors
     /// [`CodecError::Compress`]; the stream stays usable.

@@ -1,6 +1,4 @@
-//! zstd with contexts that live as long as the stream.
-//!
-//! The frame format has no magic number, content size, dictionary id or checksum. That leaves 2
+//! zstd, in frames without magic number, content size, dictionary id and checksum. That leaves 2
 //! bytes of header; the saving counts because a page often compresses to a few hundred bytes.
 
 use zstd_safe::{CCtx, CParameter, DCtx, DParameter, FrameFormat};
@@ -16,12 +14,10 @@ pub(crate) struct Zstd {
 }
 
 impl Zstd {
-    /// Creates the codec with its two contexts.
     pub(crate) fn new(level: i32) -> Result<Self, StreamError> {
         let memory = StreamError::Memory { algorithm: NAME };
         let mut cctx = CCtx::try_create().ok_or(memory)?;
         let mut dctx = DCtx::try_create().ok_or(memory)?;
-        // All that a store knows anyway is left out of the frame.
         let parameters = [
             CParameter::CompressionLevel(level),
             CParameter::Format(FrameFormat::Magicless),
