@@ -2,13 +2,11 @@
 
 use zcomp::Page;
 
-/// Words compared before each check of the result: one cache line, which the compiler turns into
-/// a few vector instructions.
+/// Words compared before each check of the result: one cache line, by a few vector instructions.
 const WORDS_PER_LINE: usize = 8;
 
-/// Returns the 8 bytes that the whole page repeats, if it does.
-///
-/// The first and the last word are compared first: most other pages differ there.
+/// Returns the 8 bytes that the whole page repeats, if it does. The first and the last word are
+/// compared first: most other pages differ there.
 pub(crate) fn page_same_filled(page: &Page) -> Option<[u8; 8]> {
     let words = page.as_chunks::<8>().0;
     let (first, last) = (words.first()?, words.last()?);

@@ -1,7 +1,5 @@
-//! Storage of single pages: a client's 4 KiB become a [`StoredPage`] and at most one object of
-//! the pool.
-//!
-//! A page takes the cheapest form that holds it:
+//! Storage of single pages: a client's 4 KiB become a [`StoredPage`] and at most one object of the
+//! pool. A page takes the cheapest form that holds it:
 //!
 //! | form | when | object |
 //! |---|---|---|
@@ -17,21 +15,15 @@
 //! # One compression, one allocation
 //! [`zsmalloc::Pool::store`] allocates the object with the length of the blob and copies the blob
 //! into it, in one step. A page is never compressed again into an existing object, so no blob can
-//! outgrow its object (R-502, Z7).
-//!
-//! No stream is held while a thread waits for memory. When there is no memory,
-//! [`Pages::store`] fails; its caller reclaims memory and calls it again.
+//! outgrow its object (R-502, Z7). When there is no memory, [`Pages::store`] fails; its caller
+//! reclaims memory, without holding a stream, and calls it again.
 
 #![forbid(unsafe_code)]
 
-mod error;
 mod fill;
-mod stored_page;
 mod streams;
 mod pages;
 
-pub use error::{LoadError, StoreError};
-pub use pages::Pages;
-pub use stored_page::StoredPage;
+pub use pages::{LoadError, Pages, StoreError, StoredPage};
 pub use streams::Streams;
 pub use zcomp::{PAGE_SIZE, Page};

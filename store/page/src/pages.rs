@@ -1,18 +1,69 @@
-//! Storing and loading of pages.
+//! Storing and loading of pages, and the forms in which they are stored.
 
 use std::sync::Arc;
 
-use zcomp::{PAGE_SIZE, Page};
+use thiserror::Error;
+use zcomp::{CodecError, PAGE_SIZE, Page};
 use zsmalloc::{AccessError, AllocError, Handle, Pool};
 
-use crate::error::{LoadError, StoreError};
 use crate::fill;
-use crate::stored_page::StoredPage;
 use crate::streams::{StreamSlot, Streams};
 
-/// A store of pages: a pool of objects and the streams that make them.
-///
-/// It keeps no index: the caller keeps the [`StoredPage`] of each page.
+/// A stored page: its content or the object that holds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoredPage {
+    /// The page repeats this pattern 1024 times.
+    Same(u32),
+    /// An 8-byte object holds a pattern that the page repeats 512 times.
+    Pattern(Handle),
+    /// The object holds the codec's blob.
+    Compressed(Handle),
+    /// The object holds the page.
+    Raw(Handle),
+}
+
+impl StoredPage {
+    /// Returns the handle of the page's object, if it has one.
+    #[must_use]
+    pub fn handle(self) -> Option<Handle> {
+        match self {
+            Self::Same(_) => None,
+            Self::Pattern(handle) | Self::Compressed(handle) | Self::Raw(handle) => Some(handle),
+        }
+    }
+}
+
+/// Why a page was not stored. Nothing has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum StoreError {
+    /// The codec failed to compress the page.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// The pool could not allocate the object.
+    #[error(transparent)]
+    Alloc(#[from] AllocError),
+}
+
+/// Why a page was not loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum LoadError {
+    /// The object cannot be read. [`AccessError::Stale`] means that the page was overwritten or
+    /// discarded since the caller looked it up: look it up again.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// The codec failed to decompress the object.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// The object does not have the length that its form requires.
+    #[error("an object of {len} bytes does not have the length that its slot entry requires")]
+    Length {
+        /// The length of the object in bytes.
+        len: usize,
+    },
+}
+
+/// A store of pages: a pool of objects and the streams that make them. The caller keeps the
+/// [`StoredPage`] of each page.
 ///
 /// Locking: all methods may be called from many threads at once. A call holds one stream while it
 /// works on one page.
@@ -49,7 +100,7 @@ impl Pages {
     /// Stores like [`Pages::store`], but `put` stores the object in the pool.
     ///
     /// # Errors
-    /// [`StoreError`]; nothing is stored then.
+    /// As [`Pages::store`].
     pub fn store_with(
         &self,
         page: &Page,
@@ -82,13 +133,17 @@ impl Pages {
     /// Reads a page into `page`. An object that is contiguous is decoded straight from its frame.
     ///
     /// # Errors
-    /// [`LoadError::Stale`] when the page was freed since the caller looked it up,
-    /// [`LoadError::TooManyReaders`] when it cannot be reached now. All others mean that this
+    /// [`AccessError::Stale`] when the page was freed since the caller looked it up,
+    /// [`AccessError::TooManyReaders`] when it cannot be reached now. All others mean that this
     /// page is lost. `page` is unspecified then.
     pub fn load(&self, stored: StoredPage, page: &mut Page) -> Result<(), LoadError> {
         match stored {
             StoredPage::Same(half) => fill::fill_page(page, fill::widen_pattern(half)),
-            StoredPage::Pattern(handle) => fill::fill_page(page, self.pattern(handle)?),
+            StoredPage::Pattern(handle) => {
+                let mut pattern = [0; 8];
+                self.copy(handle, &mut pattern)?;
+                fill::fill_page(page, pattern);
+            }
             StoredPage::Raw(handle) => self.copy(handle, page)?,
             StoredPage::Compressed(handle) => return self.decompress(handle, page),
         }
@@ -118,12 +173,6 @@ impl Pages {
         Ok(object.intact()?)
     }
 
-    fn pattern(&self, handle: Handle) -> Result<[u8; 8], LoadError> {
-        let mut pattern = [0; 8];
-        self.copy(handle, &mut pattern)?;
-        Ok(pattern)
-    }
-
     /// Frees the page's object, if it has one.
     ///
     /// # Errors
@@ -133,8 +182,7 @@ impl Pages {
         stored.handle().map_or(Ok(()), |handle| self.pool.free(handle).map(drop))
     }
 
-    /// Returns the payload bytes of the page's object: its part of the kernel's
-    /// `compr_data_size`.
+    /// Returns the payload bytes of the page's object: its part of `compr_data_size`.
     ///
     /// # Errors
     /// [`AccessError`] when the object was freed.

@@ -1,10 +1,10 @@
 //! The streams of one store; a thread takes one for each page.
 //!
 //! They are not thread-local: one thread may serve several stores with different codecs, and
-//! streams end with their store. Each thread tries its own stream first, so without contention
-//! the lock is one atomic exchange on a cache line that no other thread writes.
+//! streams end with their store. Each thread tries its own stream first, so without contention the
+//! lock is one atomic exchange on a cache line that no other thread writes.
 
-use sync::{Mutex, MutexGuard, this_shard};
+use sync::{Mutex, MutexGuard, Rank, this_shard};
 use zcomp::{Algorithm, Stream, StreamError};
 use zsmalloc::MAX_OBJECT;
 
@@ -37,14 +37,10 @@ impl Streams {
         mut make: impl FnMut() -> Result<Stream, StreamError>,
     ) -> Result<Self, StreamError> {
         let slot = |_| {
-            make().map(|stream| {
-                CachePadded(Mutex::ranked(
-                    sync::Rank::Stream,
-                    StreamSlot { stream, bounce: Box::new([0; MAX_OBJECT]) },
-                ))
-            })
+            let slot = StreamSlot { stream: make()?, bounce: Box::new([0; MAX_OBJECT]) };
+            Ok(CachePadded(Mutex::ranked(Rank::Stream, slot)))
         };
-        Ok(Self { slots: (0..count.max(1)).map(slot).collect::<Result<_, _>>()? })
+        Ok(Self { slots: (0..count.max(1)).map(slot).collect::<Result<_, StreamError>>()? })
     }
 
     /// Creates `count` streams of one algorithm, at least one.
@@ -55,8 +51,7 @@ impl Streams {
         Self::new(count, || Stream::new(algorithm))
     }
 
-    /// Creates at most `count` streams of one algorithm, and no more than fit `memory` bytes, but
-    /// at least one.
+    /// Creates at most `count` streams, and no more than fit `memory` bytes, but at least one.
     ///
     /// # Errors
     /// The errors of [`Stream::new`].

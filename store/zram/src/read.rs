@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use block::BlockError;
 use page::{LoadError, PAGE_SIZE, Page, StoredPage};
+use zsmalloc::AccessError;
 
 use crate::counters::Counter;
 use crate::inner::{Inner, offset_of};
@@ -12,12 +13,10 @@ use crate::slots::{EntryKind, SlotEntry};
 
 /// The retries before an entry that stays stale counts as damage.
 const MAX_STALE_RETRIES: u32 = 1 << 16;
-
 /// The time to wait for a page that has too many readers.
 const READER_WAIT_TIMEOUT: Duration = Duration::from_millis(200);
 
 impl Inner {
-    /// Reads a segment for a client.
     pub(crate) fn read_segment(&self, segment: &Segment, buf: &mut [u8]) -> Result<(), BlockError> {
         if let Ok(page) = <&mut Page>::try_from(&mut *buf) {
             return self.read_page(segment.slot, page);
@@ -41,28 +40,17 @@ impl Inner {
         let entry = self.load(slot, page)?;
         match entry.kind() {
             EntryKind::Hot(_) => self.counters.add(Counter::HotHits, 1),
+            // A page that had to be decompressed becomes hot if it is read often.
             EntryKind::Stored(StoredPage::Compressed(_)) => {
-                return self.promote_on_read(slot, entry, page);
+                if let Some(hot) = &self.hot
+                    && hot.has_free_frame()
+                    && hot.doorkeeper.seen_before(slot)
+                    && let Some(fresh) = self.admit(slot, page)
+                {
+                    self.replace(slot, entry, fresh.entry())?;
+                }
             }
             _ => {}
-        }
-        Ok(())
-    }
-
-    /// Makes a page hot that a reader just decompressed, if it is read often. Lack of memory for
-    /// it is not an error.
-    fn promote_on_read(
-        &self,
-        slot: usize,
-        entry: SlotEntry,
-        page: &Page,
-    ) -> Result<(), BlockError> {
-        let Some(hot) = &self.hot else { return Ok(()) };
-        if hot.has_free_frame()
-            && hot.doorkeeper.seen_before(slot)
-            && let Some(fresh) = self.admit(slot, page)
-        {
-            self.install(slot, entry, fresh)?;
         }
         Ok(())
     }
@@ -79,7 +67,6 @@ impl Inner {
                     page.fill(0);
                     return Ok(entry);
                 }
-                // Copy the page under its lock.
                 EntryKind::Hot(_) => {
                     let Some(pinned) = self.pin(slot) else { continue };
                     pinned.copy_to(0..PAGE_SIZE, page);
@@ -93,18 +80,17 @@ impl Inner {
             match self.pages.load(stored, page) {
                 Ok(()) => return Ok(entry),
                 // Overwritten between `get` and `load`: the slot holds another entry now (Z2).
-                Err(LoadError::Stale) => sync::relax(tries),
+                Err(LoadError::Access(AccessError::Stale)) => sync::relax(tries),
                 // Waiting for other readers is bounded by time, not by `tries`.
-                Err(LoadError::TooManyReaders) => {
-                    if waiting_since.get_or_insert_with(Instant::now).elapsed()
-                        > READER_WAIT_TIMEOUT
-                    {
+                Err(LoadError::Access(AccessError::TooManyReaders)) => {
+                    let since = waiting_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() > READER_WAIT_TIMEOUT {
                         return Err(BlockError::Busy { offset: offset_of(slot) });
                     }
                     tries -= 1;
                     sync::relax(u32::MAX);
                 }
-                Err(LoadError::Poisoned) => return Err(BlockError::Poisoned),
+                Err(LoadError::Access(AccessError::Poisoned)) => return Err(BlockError::Poisoned),
                 Err(_) => break,
             }
         }
