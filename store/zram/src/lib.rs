@@ -1,13 +1,8 @@
 //! A compressed block device in memory, modelled on Linux zram.
 //!
-//! ```text
-//!  client's bytes --cut into pages--> slot table  -->  page: same-filled,  -->  pool
-//!                                     (one entry          compressed or raw
-//!                                     per page)
-//! ```
 //! What has a name of the kernel's zram does what it does there. Beyond it:
-//! - requests may have any offset and length; `write_zeroes` is exact (the kernel's ignores
-//!   partial pages at its ends);
+//! - requests may have any offset and length; `write_zeroes` is exact (the kernel's ignores partial
+//!   pages at its ends);
 //! - object compaction is tried before a write is refused at the limit;
 //! - the slot table takes memory only where it is used, and returns it;
 //! - a page that cannot be read is an error for that page alone.
@@ -26,31 +21,15 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # An overwrite
-//! 1. The new content is stored beside the old. If that fails the old content is untouched
-//!    (R-506, R-508).
-//! 2. The slot's entry is replaced by the new one.
-//! 3. The replaced entry's object is freed by the one thread that replaced the entry (Z9).
-//!
-//! A reader loads the entry and reads its object. If the object was freed in between, its handle
-//! is stale and the reader looks again. So it sees the old page or the new one, whole.
-//!
 //! # Zeros that stay allocated
 //! `write_zeroes` with [`block::ZeroMode::KeepAllocated`] reserves one frame per page below the
-//! limit, or is refused. The page's next write can take that frame, whatever it writes, unless
-//! the limit was lowered since or is close to what the tables take. A discard releases the
-//! reservation.
-//!
-//! # The limit
-//! The limit bounds all memory of the device: frames in use and free, tables, codec contexts, and
-//! ballooned frames. The zone enforces it: it never allocates a frame or a table page above the
-//! limit. Reads, discards and compaction need no memory beyond it.
+//! limit, or is refused. The page's next write can take that frame, whatever it writes, unless the
+//! limit was lowered since or is close to what the tables take. A discard releases the reservation.
 
 #![forbid(unsafe_code)]
 
 mod config;
 mod error;
-mod sizing;
 mod segments;
 mod counters;
 mod nearly_full;
@@ -68,11 +47,10 @@ mod stat;
 mod check;
 
 pub use check::CheckError;
-pub use config::{Access, ZramConfig};
+pub use config::{Access, MAX_SIZE, ZramConfig};
 pub use error::ZramError;
 pub use frames::{CmaRegion, FrameCompaction, Movability};
 pub use nearly_full::{NEARLY_FULL_CLEAR_PERCENT, NEARLY_FULL_PERCENT, NearlyFull};
-pub use sizing::MAX_SIZE;
 pub use stat::{HotStat, IoStat, LimitStat, MemoryBreakdown, MmStat, Stat};
 pub use zram::Zram;
 pub use zsmalloc::{Budget, ChainRule, ClassStats, Compaction};

@@ -7,30 +7,28 @@ use frames::{CmaRegion, CompactRequest, FrameCompaction, ShrinkerPriority, Zone}
 use page::{Pages, Streams};
 use zsmalloc::{Budget, Compaction, Pool};
 
-use crate::config::ZramConfig;
+use crate::config::{MAX_SIZE, ZramConfig, round_up_to_pages};
 use crate::counters::Counters;
 use crate::error::ZramError;
 use crate::hot::HotCache;
 use crate::inner::Inner;
 use crate::nearly_full::{NearlyFull, NearlyFullAlarm};
 use crate::reclaimer::Reclaimer;
-use crate::sizing::{self, MAX_SIZE, round_up_to_pages};
 use crate::slots::Slots;
 
-/// A compressed block device in memory. See the crate's documentation.
+/// A compressed block device in memory.
 ///
 /// Locking: reads and writes take no lock of the device; slots change by compare-and-swap.
 #[derive(Debug)]
 pub struct Zram(pub(crate) Arc<Inner>);
 
 impl Zram {
-    /// Creates a device of empty pages. It reserves address space, and takes memory as it is
-    /// written.
+    /// Creates a device of empty pages. It takes memory as it is written.
     ///
     /// # Errors
     /// [`ZramError`]; nothing is left behind.
     pub fn new(config: ZramConfig) -> Result<Self, ZramError> {
-        Self::with_streams(config, sizing::streams(&config)?)
+        Self::with_streams(config, config.streams()?)
     }
 
     /// Creates a device that compresses with these streams, whatever `config.algorithm` says.
@@ -39,25 +37,18 @@ impl Zram {
         if size == 0 || size > MAX_SIZE {
             return Err(ZramError::Size { size, max: MAX_SIZE });
         }
-        let zone = Arc::new(Zone::new(sizing::zone_config(&config))?);
+        let zone = Arc::new(Zone::new(config.zone())?);
         // The streams are charged before the tables: a limit below them is an error.
         let stream_bytes = streams.memory();
-        zone.charge(stream_bytes).map_err(|_| {
-            let held = zone.memory().held;
-            ZramError::Limit {
-                needed: held + stream_bytes,
-                limit: config.mem_limit.map_or(0, |limit| limit.0),
-            }
+        zone.charge(stream_bytes).map_err(|_| ZramError::Limit {
+            needed: zone.memory().held + stream_bytes,
+            limit: config.mem_limit.map_or(0, |limit| limit.0),
         })?;
-        let pool = Pool::new(Arc::clone(&zone), sizing::pool_config(&config))?;
-        // At most MAX_SIZE / PAGE_SIZE, which fits a `usize`.
-        let slots = sizing::pages(&config) as usize;
-        let slots = Slots::new(Arc::clone(&zone), slots, config.backing)?;
-        let hot = sizing::hot_cache(&config)
-            .map(|size| HotCache::new(&zone, size, config.backing))
-            .transpose()?;
-        // From here on the zone may migrate frames of hot pages, and evict pages when memory is
-        // short.
+        let pool = Pool::new(Arc::clone(&zone), config.pool())?;
+        let slots = Slots::new(Arc::clone(&zone), config.pages() as usize, config.backing)?;
+        let cache = |size| HotCache::new(&zone, size, config.backing);
+        let hot = config.cache_size().map(cache).transpose()?;
+        // From here on the zone may migrate frames of hot pages, and evict pages.
         let register = |this: &Weak<Inner>, hot: &HotCache| {
             hot.publish(this.clone());
             zone.register_shrinker(ShrinkerPriority::Cache, this.clone())
@@ -91,7 +82,7 @@ impl Zram {
     /// Returns the CMA area, if there is one.
     #[must_use]
     pub fn contiguous(&self) -> Option<CmaRegion> {
-        sizing::arena_layout(self.config()).1
+        self.config().arena_layout().1
     }
 
     /// Returns the pool of the device's objects.
@@ -106,28 +97,23 @@ impl Zram {
         self.zone().set_memory_limit(limit.map(round_up_to_pages));
     }
 
-    /// Calls `notify` when the device comes near its memory limit, before a write is refused: at
+    /// Calls `notify` when the device becomes nearly full, before a write is refused: at
     /// [`NEARLY_FULL_PERCENT`](crate::NEARLY_FULL_PERCENT) of the limit, and again only after it
     /// was below [`NEARLY_FULL_CLEAR_PERCENT`](crate::NEARLY_FULL_CLEAR_PERCENT).
     ///
-    /// `notify` runs on the thread that writes or calls [`Zram::stat`]. A later call of this
-    /// method has no effect.
+    /// `notify` runs on the thread that writes or calls [`Zram::stat`]. A later call has no effect.
     pub fn on_nearly_full(&self, notify: fn(NearlyFull)) {
         self.0.alarm.on_raise(notify);
     }
 
     /// Compacts objects: moves them together so that frames become free. The free frames may be
-    /// scattered: see [`Zram::compact_frames`].
-    ///
-    /// Locking: reads and writes continue meanwhile.
+    /// scattered: see [`Zram::compact_frames`]. Reads and writes continue meanwhile.
     pub fn compact(&self, budget: &Budget) -> Compaction {
         self.pool().compact(budget)
     }
 
     /// Compacts frames: moves them together so that whole 2 MiB pageblocks become free, and
-    /// decommits those. Most effective after [`Zram::compact`].
-    ///
-    /// Locking: reads and writes continue meanwhile.
+    /// decommits those, best after [`Zram::compact`]. Reads and writes continue meanwhile.
     pub fn compact_frames(&self, budget: &Budget) -> FrameCompaction {
         let request = CompactRequest { budget: *budget, ..CompactRequest::default() };
         let report = self.zone().compact(request);
