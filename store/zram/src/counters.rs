@@ -3,52 +3,34 @@
 use sync::atomic::{AtomicU64, Ordering::Relaxed};
 use sync::this_shard;
 
-/// The identity of a counter.
+/// The identity of a counter. [`crate::Stat`] says what those count that have no comment here.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Counter {
-    /// Pages read.
     Reads,
-    /// Pages written.
     Writes,
-    /// Pages that could not be read.
     FailedReads,
-    /// Pages that could not be written.
     FailedWrites,
-    /// Requests outside the device.
     InvalidIo,
-    /// Whole pages that clients discarded.
     NotifyFree,
-    /// Slots that are not empty; can decrease.
+    /// Slots that are not empty. Can decrease, as the next three.
     PagesStored,
-    /// Slots that repeat one pattern; can decrease.
     SamePages,
-    /// Slots that are zeros with a reserved frame; can decrease.
     Reserved,
-    /// Slots that hold a raw page; can decrease.
     HugePages,
-    /// Raw pages stored since the device was created.
     HugePagesSince,
-    /// Pages read from the cache of hot pages, or changed in it.
     HotHits,
-    /// Pages that became hot.
     HotAdmissions,
-    /// Hot pages that were evicted from the full cache or for lack of memory.
     HotEvictions,
     /// Objects, hot pages and reservations freed.
     Freed,
-    /// Pages whose write found no memory at first and had to reclaim.
     WriteStalls,
 }
 
 const COUNTERS: usize = Counter::WriteStalls as usize + 1;
 const SHARDS: usize = 16;
 
-/// The counters of a device, in shards of their own cache line pairs; a counter's value is the
-/// sum over the shards.
-///
-/// Relaxed throughout: counters order no other data. A sum taken during updates is a snapshot: of
-/// a counter that can decrease it may be short by the updates in progress, but [`Counters::get`]
-/// saturates and never returns a wrapped value.
+/// The counters of a device, in shards of their own cache line pairs; a counter's value is the sum
+/// over the shards, without the updates in progress. Relaxed throughout: they order no other data.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     shards: [Shard; SHARDS],
@@ -59,7 +41,6 @@ pub(crate) struct Counters {
 struct Shard([AtomicU64; COUNTERS]);
 
 impl Counters {
-    /// Adds to this thread's shard.
     pub(crate) fn add(&self, counter: Counter, count: u64) {
         self.shard_value(counter).fetch_add(count, Relaxed);
     }
@@ -76,14 +57,10 @@ impl Counters {
         self.shard_value(counter).fetch_sub(count, Relaxed);
     }
 
-    /// Returns the sum over all shards.
     pub(crate) fn get(&self, counter: Counter) -> u64 {
-        let sum = self
-            .shards
-            .iter()
-            .fold(0u64, |sum, shard| sum.wrapping_add(shard.0[counter as usize].load(Relaxed)));
+        let values = self.shards.iter().map(|shard| shard.0[counter as usize].load(Relaxed));
         // A subtraction seen before its addition makes the sum negative for a moment.
-        u64::try_from(sum as i64).unwrap_or(0)
+        (values.fold(0, u64::wrapping_add) as i64).max(0) as u64
     }
 
     fn shard_value(&self, counter: Counter) -> &AtomicU64 {

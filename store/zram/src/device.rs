@@ -1,10 +1,7 @@
 //! The block device interface: requests on slots.
 //!
-//! A request is split into pages. A whole page is stored straight from the client's buffer and
-//! read straight into it.
-//!
 //! The client's bytes must not change while they are compressed. `&[u8]` guarantees that
-//! within this process; the server that maps memory others can write copies it first.
+//! within this process; a server that maps memory others can write copies it first.
 
 use std::ops::Range;
 
@@ -43,8 +40,7 @@ impl BlockDevice for Zram {
             self.0.read_segment(&segment, &mut buf[segment.buf_range.clone()])
         });
         self.0.counters.add(Counter::Reads, pages);
-        self.0.count_failure(Counter::FailedReads, &result);
-        result
+        self.0.tally(Counter::FailedReads, result)
     }
 
     fn verify(&self, span: Span) -> Result<(), BlockError> {
@@ -52,8 +48,7 @@ impl BlockDevice for Zram {
         let mut page = [0; PAGE_SIZE];
         let result =
             segments(span).try_for_each(|segment| self.0.load(segment.slot, &mut page).map(drop));
-        self.0.count_failure(Counter::FailedReads, &result);
-        result
+        self.0.tally(Counter::FailedReads, result)
     }
 
     fn write(&self, span: Span, buf: &[u8]) -> Result<(), BlockError> {
@@ -67,12 +62,11 @@ impl BlockDevice for Zram {
         if self.0.counters.crossed(Counter::Writes, pages, LIMIT_CHECK_INTERVAL) {
             self.0.check_limit();
         }
-        self.0.count_failure(Counter::FailedWrites, &result);
-        result
+        self.0.tally(Counter::FailedWrites, result)
     }
 
+    /// Does nothing: a device in memory has no other storage to write to.
     fn flush(&self) -> Result<(), BlockError> {
-        // A device in memory has no other storage to write to.
         Ok(())
     }
 
@@ -100,8 +94,7 @@ impl BlockDevice for Zram {
                 kept
             }
         };
-        self.0.count_failure(Counter::FailedWrites, &result);
-        result
+        self.0.tally(Counter::FailedWrites, result)
     }
 
     fn status(&self, span: Span, visit: &mut dyn FnMut(StatusExtent) -> bool) {
@@ -128,8 +121,7 @@ impl BlockDevice for Zram {
 }
 
 impl Inner {
-    /// Checks that a request fits the device. Servers check before, so `invalid_io` counts their
-    /// bugs.
+    /// Checks that a request fits the device. Servers check first: `invalid_io` counts their bugs.
     fn check_bounds(&self, span: Span, buf_len: u64) -> Result<(), BlockError> {
         let size = self.config.size;
         let checked = Span::new(span.offset(), span.len().max(buf_len), size);
@@ -148,18 +140,14 @@ impl Inner {
         self.check_bounds(span, buf_len)
     }
 
-    fn count_failure(&self, counter: Counter, result: &Result<(), BlockError>) {
-        if result.is_err() {
-            self.counters.add(counter, 1);
-        }
+    fn tally(&self, counter: Counter, result: Result<(), BlockError>) -> Result<(), BlockError> {
+        result.inspect_err(|_| self.counters.add(counter, 1))
     }
 
-    /// Zeros a span by emptying whole pages, which is fast. Partial pages must read as zeros
-    /// already.
+    /// Zeros a span by emptying whole pages, which is fast. Partial pages must be zeros already.
     fn write_zeroes_fast(&self, span: Span, mode: ZeroMode) -> Result<(), BlockError> {
         let size = self.config.size.0;
-        // Reading the entry is all that a partial page may cost. A write to it meanwhile comes
-        // after these zeros.
+        // Reading the entry is all that a partial page may cost.
         let is_zero = |segment: Segment| self.slots.get(segment.slot).is_zeros();
         if mode == ZeroMode::KeepAllocated || !partial_segments(span, size).all(is_zero) {
             return Err(BlockError::NotFast);
@@ -167,24 +155,15 @@ impl Inner {
         self.discard_slots(whole_slots(span, size))
     }
 
-    /// Empties these slots; skips unused chunks.
+    /// Empties these slots.
     fn discard_slots(&self, slots: Range<usize>) -> Result<(), BlockError> {
-        let mut slot = slots.start;
-        while slot < slots.end {
-            if !self.slots.chunk_is_used(slot) {
-                slot = next_chunk(slot);
-                continue;
-            }
-            if self.slots.get(slot) != SlotEntry::EMPTY {
-                let _emptied = self.set_entry(slot, SlotEntry::EMPTY)?;
-            }
-            slot += 1;
-        }
-        Ok(())
+        self.slots
+            .used(slots)
+            .filter(|&slot| self.slots.get(slot) != SlotEntry::EMPTY)
+            .try_for_each(|slot| self.set_entry(slot, SlotEntry::EMPTY).map(drop))
     }
 
-    /// Returns the state of the byte at this offset, and a later offset up to which it is known
-    /// to be the same.
+    /// Returns the state of the byte at this offset, and the offset up to which it is the same.
     fn allocation_at(&self, offset: u64) -> (AllocationState, u64) {
         let slot = (offset / PAGE_SIZE as u64) as usize;
         if !self.slots.chunk_is_used(slot) {

@@ -1,9 +1,7 @@
-//! Eviction of hot pages: one for each new page when the cache is full, many when memory is
-//! short.
+//! Eviction of hot pages: one for each new page when the cache is full, many when memory is short.
 
 use std::time::{Duration, Instant};
 
-use block::BlockError;
 use frames::{
     Committed, FrameCount, LockedFrame, MigrateError, MigrateMode, MovableOps, NoLocksHeld,
     Shrinker, Target,
@@ -13,12 +11,10 @@ use zsmalloc::AllocError;
 
 use crate::counters::Counter;
 use crate::hot::{HotCache, NewHotPage};
-use crate::inner::{Inner, ReplaceOutcome};
-use crate::slots::SlotEntry;
+use crate::inner::{Inner, Replaced};
 
 /// The evictions attempted for one new page: the oldest page may be in use.
 const MAX_EVICT_RETRIES: u32 = 4;
-
 /// The time limit of one [`Shrinker::scan`].
 const SHRINK_TIMEOUT: Duration = Duration::from_millis(20);
 
@@ -34,42 +30,26 @@ enum EvictOutcome {
 
 impl Inner {
     /// Copies a page into the cache. The page becomes hot when the caller has put its entry into
-    /// the slot. Returns `None` without a cache, or if the cache is full and the oldest page
-    /// cannot, or by the admission policy should not, be evicted.
+    /// the slot, before it drops the result: a thread that follows the entry waits for that.
+    /// Returns `None` without a cache, and if the cache is full and nothing is evicted.
     pub(crate) fn admit(&self, slot: usize, page: &Page) -> Option<NewHotPage<'_>> {
         let hot = self.hot.as_ref()?;
-        let mut tries = 0;
-        let fresh = loop {
+        for tries in 0..=MAX_EVICT_RETRIES {
             if let Some(fresh) = hot.admit(&self.slots, slot, page) {
-                break fresh;
+                self.counters.add(Counter::HotAdmissions, 1);
+                return Some(fresh);
             }
-            tries += 1;
             // If the cache is not full the zone is: other allocations need its frames more.
-            if hot.used_frames() < hot.limit() || tries > MAX_EVICT_RETRIES {
-                return None;
+            if hot.has_free_frame() || tries == MAX_EVICT_RETRIES {
+                break;
             }
             let worthwhile =
-                tries > 1 || hot.admission.admit(|| self.counters.get(Counter::HotHits));
+                tries > 0 || hot.admission.admit(|| self.counters.get(Counter::HotHits));
             if !worthwhile || self.evict() == EvictOutcome::NoMemory {
-                return None;
+                break;
             }
-        };
-        self.counters.add(Counter::HotAdmissions, 1);
-        Some(fresh)
-    }
-
-    /// Puts a new hot page into the slot if it still holds `old`.
-    pub(crate) fn install(
-        &self,
-        slot: usize,
-        old: SlotEntry,
-        fresh: NewHotPage<'_>,
-    ) -> Result<ReplaceOutcome, BlockError> {
-        // `fresh` stays locked until the entry is in: a thread that follows the entry waits for
-        // that.
-        let replaced = self.replace(slot, old, fresh.entry());
-        drop(fresh);
-        replaced
+        }
+        None
     }
 
     /// Evicts the oldest page: stores it in the pool.
@@ -79,18 +59,17 @@ impl Inner {
         let Ok(page) = <&Page>::try_from(&*pinned) else { return EvictOutcome::Busy };
         let Some(stored) = self.store_evicted(page) else { return EvictOutcome::NoMemory };
         if pinned.has_failed() {
-            // What was stored is not valid. The slot keeps naming the failed page, whose readers
-            // get an error.
+            // What was stored is not valid. The slot keeps naming the failed page.
             let freed = self.pages.free(stored);
             return if freed.is_ok() { EvictOutcome::Busy } else { EvictOutcome::NoMemory };
         }
         // Locked until the entry is replaced, so what was stored is what the page holds.
-        match self.replace(pinned.slot(), pinned.entry(), stored.into()) {
-            Ok(ReplaceOutcome::Done) => {
+        match self.replace(pinned.slot, pinned.entry(), stored.into()) {
+            Ok(Replaced::Done) => {
                 self.counters.add(Counter::HotEvictions, 1);
                 EvictOutcome::Done
             }
-            Ok(ReplaceOutcome::Changed(_) | ReplaceOutcome::NoMemory) => EvictOutcome::Busy,
+            Ok(Replaced::Changed(_) | Replaced::NoMemory) => EvictOutcome::Busy,
             Err(_) => EvictOutcome::NoMemory,
         }
     }
@@ -135,11 +114,11 @@ impl Shrinker for Inner {
     }
 }
 
-/// Migrates frames of hot pages like any other. The kernel locks a page's reverse map;
-/// here the chain's lock does that: a page in use keeps its frame.
+/// Migrates frames of hot pages like any other. As the lock of a reverse map in the kernel,
+/// the chain's lock makes a page in use keep its frame.
 impl MovableOps for Inner {
     fn isolate(&self, frame: &LockedFrame<'_>) -> bool {
-        self.hot.as_ref().is_some_and(|hot| hot.can_isolate(frame))
+        self.hot.as_ref().is_some_and(|hot| hot.chains.can_isolate(frame))
     }
 
     fn migrate<'z>(

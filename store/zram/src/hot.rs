@@ -1,7 +1,5 @@
-//! The cache of hot pages: pages in use are kept uncompressed, each in a frame of its own.
-//!
-//! The slot entry of a hot page names a frame chain instead of an object. A read copies from the
-//! frame; a write, even of a part of the page, copies into it.
+//! The cache of hot pages: pages in use are kept uncompressed, each in a frame of its own. The slot
+//! entry of a hot page names a frame chain instead of an object.
 //! ```text
 //!            a part is written, or the page is read twice in a short time
 //!   stored -------------------------------------------------------------> hot
@@ -10,16 +8,12 @@
 //!        the oldest page of a full cache, or memory is short: compressed
 //! ```
 //! # Protocol
-//! It combines the chain's lock and the slot's entry; docs/locking.md has the details.
-//! - Only compare-and-swap changes whether an entry names a chain. The thread that replaces such
-//!   an entry must free the chain.
-//! - A thread that *changes* bytes holds the chain exclusively and has checked under the lock
-//!   that the slot still names the chain.
-//! - A thread that *replaces* the page by something made from its bytes (compressed, or copied
-//!   with a part changed) holds the chain shared from before it reads them until it has replaced
-//!   the entry. So no change falls in between, and every acknowledged change is in the
-//!   replacement.
-//! - A thread that replaces the page by something else (an overwrite, a discard) needs no lock.
+//! It combines the chain's lock and the slot's entry; docs/locking.md has each step.
+//! - A thread that *changes* bytes holds the chain exclusively and has checked under the lock that
+//!   the slot still names the chain.
+//! - A thread that *replaces* the page by something made from its bytes (compressed, or copied with
+//!   a part changed) holds the chain shared from before it reads them until it has replaced the
+//!   entry. Others replace it without a lock. The thread that did frees the chain.
 //! - Only readers wait for a chain, for the time of one copy.
 //!
 //! # Invariants
@@ -29,24 +23,22 @@
 //!   released, except while it is isolated.
 
 mod admission;
-mod doorkeeper;
 
 use std::ops::{Deref, Range};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use block::Bytes;
 use frames::{
-    Budget, ChainId, ChainKind, Committed, Exclusive, FRAME_SIZE, FrameChains, LockedFrame, Lru,
-    MigrateError, MovableOps, OwnerWords, Reclaim, ReleaseStatus, Shared, Target, Zone,
+    Budget, ChainId, ChainKind, Committed, Exclusive, FRAME_SIZE, FrameChains, FrameCount,
+    LockedFrame, Lru, MigrateError, OwnerWords, Reclaim, ReleaseStatus, Shared, Target, Zone,
 };
-use page::{PAGE_SIZE, Page};
+use page::PAGE_SIZE;
 use sync::atomic::{AtomicU64, Ordering::Relaxed};
 use sys::Backing;
 
 use crate::error::ZramError;
 use crate::slots::{EntryKind, SlotEntry, Slots};
-use admission::AdmissionPolicy;
-use doorkeeper::Doorkeeper;
+use admission::{AdmissionPolicy, Doorkeeper};
 
 /// The bytes of a hot page. Frames are smaller under a model checker.
 const HOT_BYTES: usize = if FRAME_SIZE < PAGE_SIZE { FRAME_SIZE } else { PAGE_SIZE };
@@ -54,9 +46,9 @@ const HOT_BYTES: usize = if FRAME_SIZE < PAGE_SIZE { FRAME_SIZE } else { PAGE_SI
 /// The frames of hot pages, their LRU list, and the policies of what becomes hot.
 #[derive(Debug)]
 pub(crate) struct HotCache {
-    chains: FrameChains,
+    pub(crate) chains: FrameChains,
     /// The most frames allowed.
-    limit: u64,
+    pub(crate) limit: u64,
     /// The frames in use, including those of dying chains.
     used_frames: AtomicU64,
     pub(crate) doorkeeper: Doorkeeper,
@@ -71,7 +63,7 @@ pub(crate) struct PinnedHotPage<'h> {
     slots: &'h Slots,
     held: Option<Shared<'h>>,
     id: ChainId,
-    slot: usize,
+    pub(crate) slot: usize,
 }
 
 /// A hot page, or one that is about to be hot, whose chain is held exclusively. Dropping it
@@ -87,7 +79,7 @@ pub(crate) struct NewHotPage<'h> {
 impl HotCache {
     /// Creates an empty cache of at most `size` bytes. Its tables are charged to the zone.
     pub(crate) fn new(zone: &Arc<Zone>, size: Bytes, backing: Backing) -> Result<Self, ZramError> {
-        let limit = frames::FrameCount::holding(size.0).0.min(zone.capacity().0);
+        let limit = FrameCount::holding(size.0).0.min(zone.capacity().0);
         let owner = zone.reserve_lru_owner().map_err(zsmalloc::PoolError::from)?;
         let words = OwnerWords { single: 1, multi: 0 };
         let doorkeeper = Doorkeeper::new();
@@ -98,16 +90,10 @@ impl HotCache {
             limit,
             used_frames: AtomicU64::new(0),
             doorkeeper,
-            admission: AdmissionPolicy::new(),
+            admission: AdmissionPolicy::default(),
         })
     }
 
-    /// Registers the owner with the zone, which from now on may migrate frames.
-    pub(crate) fn publish(&self, ops: Weak<dyn MovableOps>) {
-        self.chains.publish(ops);
-    }
-
-    /// Returns the LRU list of hot pages.
     pub(crate) fn lru(&self) -> Option<Lru<'_>> {
         self.chains.lru()
     }
@@ -116,11 +102,6 @@ impl HotCache {
     pub(crate) fn used_frames(&self) -> u64 {
         // Relaxed: a count, here and below.
         self.used_frames.load(Relaxed)
-    }
-
-    /// Returns the most frames allowed.
-    pub(crate) fn limit(&self) -> u64 {
-        self.limit
     }
 
     /// Returns whether a page can become hot without an eviction.
@@ -156,18 +137,15 @@ impl HotCache {
         }
     }
 
-    /// Locks the page that is next to be evicted. Returns `None` if there is none or it is in
-    /// use.
+    /// Locks the page that is next to be evicted. Returns `None` if there is none or it is in use.
     pub(crate) fn pin_oldest<'h>(&'h self, slots: &'h Slots) -> Option<PinnedHotPage<'h>> {
         let id = ChainId::from_bits(self.lru()?.scan()?);
-        let held = self.chains.try_share(id)?;
-        let pinned =
-            PinnedHotPage { hot: self, slots, held: Some(held), id, slot: self.slot_of(id) };
+        let held = Some(self.chains.try_share(id)?);
+        let pinned = PinnedHotPage { hot: self, slots, held, id, slot: self.slot_of(id) };
         (slots.get(pinned.slot) == pinned.entry()).then_some(pinned)
     }
 
-    /// Changes the slot's page in place if it is hot and not in use. Returns whether it did.
-    /// Never waits.
+    /// Changes the slot's page in place if it is hot and idle. Never waits. Returns whether it did.
     pub(crate) fn write_in_place(
         &self,
         slots: &Slots,
@@ -177,8 +155,7 @@ impl HotCache {
         let Some(id) = slots.get(slot).chain() else { return false };
         let Some(held) = self.chains.try_exclusive(id) else { return false };
         let mut fresh = NewHotPage { hot: self, slots, held: Some(held), id };
-        // Exclusively locked and still named by the slot: no thread can replace the page by
-        // something made from these bytes before the unlock.
+        // Locked and still named: no thread replaces the page by something made from these bytes.
         let is_held = slots.get(slot) == fresh.entry() && !fresh.has_failed();
         if is_held {
             fresh.write(change);
@@ -187,8 +164,8 @@ impl HotCache {
         is_held && !fresh.has_failed()
     }
 
-    /// Copies `bytes` to a new frame, which the caller then makes the slot name. Returns `None`
-    /// if the cache or the zone is full.
+    /// Copies `bytes` to a new frame, which the caller then makes the slot name. Returns `None` if
+    /// the cache or the zone is full.
     pub(crate) fn admit<'h>(
         &'h self,
         slots: &'h Slots,
@@ -196,20 +173,16 @@ impl HotCache {
         bytes: &[u8],
     ) -> Option<NewHotPage<'h>> {
         self.charge().then_some(())?;
-        let Ok(mut held) = self.chains.create(ChainKind::Single, 0) else {
-            self.uncharge();
-            return None;
-        };
-        if held.attach(0, Reclaim::NotAllowed).is_err() {
-            held.destroy();
-            self.uncharge();
-            return None;
-        }
+        let held =
+            self.chains.create(ChainKind::Single, 0).inspect_err(|_| self.uncharge()).ok()?;
         let id = held.id();
         // Relaxed: published by the Release of the chain's unlock.
         self.chains.owner_words(id).iter().for_each(|word| word.store(slot as u64, Relaxed));
-        let frame = held.frame(0);
+        // From here on, dropping `fresh` destroys the chain.
         let mut fresh = NewHotPage { hot: self, slots, held: Some(held), id };
+        let held = fresh.held.as_mut()?;
+        held.attach(0, Reclaim::NotAllowed).ok()?;
+        let frame = held.frame(0);
         fresh.write(|page| page.copy_from_slice(bytes));
         if fresh.has_failed() {
             return None;
@@ -230,7 +203,7 @@ impl HotCache {
         self.used_frames.fetch_sub(1, Relaxed);
     }
 
-    /// Destroys a chain that its slot no longer names: now, or when its last holder unlocks it. A
+    /// Destroys a chain that its slot no longer names, now or when its last holder unlocks it. A
     /// chain that is still named stays: the id may have been reused for a newer page.
     pub(crate) fn free_or_defer(&self, slots: &Slots, id: ChainId) {
         loop {
@@ -252,11 +225,6 @@ impl HotCache {
         }
     }
 
-    /// Returns whether the frame may be isolated for migration.
-    pub(crate) fn can_isolate(&self, frame: &LockedFrame<'_>) -> bool {
-        self.chains.can_isolate(frame)
-    }
-
     /// Moves a page to another frame. Its slot names the chain, so the entry does not change.
     pub(crate) fn migrate<'z>(
         &self,
@@ -271,44 +239,25 @@ impl HotCache {
         moved.result
     }
 
-    /// Returns whether the chain is live and was created for this slot. Only checks call this.
+    /// Returns whether the chain is live and was created for this slot.
     pub(crate) fn belongs_to(&self, id: ChainId, slot: usize) -> bool {
         self.chains.tag(id).is_some() && self.slot_of(id) == slot
     }
 }
 
 impl PinnedHotPage<'_> {
-    /// Returns the entry that names this page.
     pub(crate) fn entry(&self) -> SlotEntry {
         SlotEntry::new(EntryKind::Hot(self.id))
     }
 
-    /// Returns the slot of the page.
-    pub(crate) fn slot(&self) -> usize {
-        self.slot
-    }
-
-    /// Returns whether the page's memory has failed. If it has, bytes read before the call are
-    /// not valid either.
+    /// Returns whether the page's memory has failed: bytes read before the call are not valid then.
     pub(crate) fn has_failed(&self) -> bool {
         self.held.as_ref().is_some_and(|held| held.has_failed(0..HOT_BYTES))
-    }
-
-    /// Copies the page. Returns its slot's entry, which names it as long as the page stays
-    /// locked.
-    pub(crate) fn copy_page(&self, page: &mut Page) -> SlotEntry {
-        page.copy_from_slice(self);
-        self.entry()
     }
 
     /// Copies a range of the page for a reader and marks the page accessed.
     pub(crate) fn copy_to(&self, inside: Range<usize>, buf: &mut [u8]) {
         buf.copy_from_slice(&self[inside]);
-        self.mark_accessed();
-    }
-
-    /// Marks the page accessed on the LRU list.
-    fn mark_accessed(&self) {
         let frame = self.held.as_ref().and_then(|held| held.frame(0));
         if let (Some(lru), Some(frame)) = (self.hot.lru(), frame) {
             lru.mark_accessed(frame);
@@ -334,12 +283,10 @@ impl Drop for PinnedHotPage<'_> {
 }
 
 impl NewHotPage<'_> {
-    /// Returns the entry that names this page.
     pub(crate) fn entry(&self) -> SlotEntry {
         SlotEntry::new(EntryKind::Hot(self.id))
     }
 
-    /// Returns whether the page's memory has failed.
     fn has_failed(&self) -> bool {
         self.held.as_ref().is_some_and(|held| held.has_failed(0..HOT_BYTES))
     }
@@ -360,9 +307,9 @@ impl NewHotPage<'_> {
 impl Drop for NewHotPage<'_> {
     fn drop(&mut self) {
         let Some(mut held) = self.held.take() else { return };
-        // Taken before the slot is read: the thread that set the mark replaced the entry first.
-        // If the slot names the chain nevertheless, the mark was meant for an older page. A mark
-        // that is set later is found on unlock.
+        // Taken before the slot is read: the thread that set the mark replaced the entry first. If
+        // the slot names the chain nevertheless, the mark was meant for an older page. A mark that
+        // is set later is found on unlock.
         let _ = held.take_pending();
         if self.slots.get(self.hot.slot_of(self.id)) == self.entry() {
             self.hot.finish_release(self.slots, self.id, held.release());

@@ -13,7 +13,7 @@ use crate::nearly_full::NearlyFullAlarm;
 use crate::reclaimer::Reclaimer;
 use crate::slots::{EntryKind, ExchangeError, SlotEntry, Slots};
 
-/// The state of a device. The zone refers to it, too, for the frames of hot pages.
+/// The state of a device. The zone refers to it for the frames of hot pages.
 #[derive(Debug)]
 pub(crate) struct Inner {
     /// Registered until the device is dropped.
@@ -32,7 +32,7 @@ pub(crate) struct Inner {
 
 /// The result of replacing a slot's entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ReplaceOutcome {
+pub(crate) enum Replaced {
     Done,
     /// Another thread changed the slot first; it holds this entry now.
     Changed(SlotEntry),
@@ -58,15 +58,15 @@ impl Inner {
         slot: usize,
         old: SlotEntry,
         new: SlotEntry,
-    ) -> Result<ReplaceOutcome, BlockError> {
+    ) -> Result<Replaced, BlockError> {
         match self.slots.compare_exchange(slot, old, new) {
             Ok(()) => {}
-            Err(ExchangeError::Changed(now)) => return Ok(ReplaceOutcome::Changed(now)),
-            Err(ExchangeError::NoMemory) => return Ok(ReplaceOutcome::NoMemory),
+            Err(ExchangeError::Changed(now)) => return Ok(Replaced::Changed(now)),
+            Err(ExchangeError::NoMemory) => return Ok(Replaced::NoMemory),
         }
         self.account(old, new);
         self.free(old)?;
-        Ok(ReplaceOutcome::Done)
+        Ok(Replaced::Done)
     }
 
     /// Puts `new` in the slot if it still holds `old`, and frees the entry that is left over.
@@ -75,42 +75,36 @@ impl Inner {
         slot: usize,
         old: SlotEntry,
         new: SlotEntry,
-    ) -> Result<ReplaceOutcome, BlockError> {
+    ) -> Result<Replaced, BlockError> {
         let outcome = self.exchange(slot, old, new)?;
-        if outcome != ReplaceOutcome::Done {
+        if outcome != Replaced::Done {
             self.free(new)?;
         }
         Ok(outcome)
     }
 
-    /// Puts `new` in the slot and frees the entry it replaces. With [`ReplaceOutcome::NoMemory`],
-    /// which never happens when `new` is the empty entry, nothing has changed and the caller
-    /// still owns `new`.
-    pub(crate) fn set_entry(
-        &self,
-        slot: usize,
-        new: SlotEntry,
-    ) -> Result<ReplaceOutcome, BlockError> {
+    /// Puts `new` in the slot and frees the entry it replaces. With [`Replaced::NoMemory`],
+    /// which never happens when `new` is the empty entry, the caller still owns `new`.
+    pub(crate) fn set_entry(&self, slot: usize, new: SlotEntry) -> Result<Replaced, BlockError> {
         let mut old = self.slots.get(slot);
         loop {
             match self.exchange(slot, old, new)? {
-                ReplaceOutcome::Changed(now) => old = now,
+                Replaced::Changed(now) => old = now,
                 outcome => return Ok(outcome),
             }
         }
     }
 
-    /// Puts reserved zeros in the slot if it still holds `old`, and takes one frame out of
-    /// `reservation` for it.
+    /// Puts reserved zeros in the slot if it still holds `old`, with a frame of `reservation`.
     pub(crate) fn set_reserved(
         &self,
         slot: usize,
         old: SlotEntry,
         reservation: &mut Reservation<'_>,
-    ) -> Result<ReplaceOutcome, BlockError> {
+    ) -> Result<Replaced, BlockError> {
         let outcome = self.exchange(slot, old, SlotEntry::RESERVED);
         // An error comes after the exchange: the entry stands for the reserved frame.
-        if matches!(outcome, Ok(ReplaceOutcome::Done) | Err(_)) {
+        if matches!(outcome, Ok(Replaced::Done) | Err(_)) {
             let detached = reservation.detach(FrameCount(1));
             debug_assert!(detached, "the reservation has no frame");
         }
@@ -119,28 +113,21 @@ impl Inner {
 
     /// Frees what the entry refers to: an object, a hot page or a reservation.
     pub(crate) fn free(&self, entry: SlotEntry) -> Result<(), BlockError> {
-        let freed = match entry.kind() {
+        let mut freed = Ok(());
+        // INV-SLOT-3: only this thread owns the entry. So a reservation is released once, and an
+        // object is live; a pool that lost it is damaged.
+        match entry.kind() {
             EntryKind::Empty | EntryKind::Invalid | EntryKind::Stored(StoredPage::Same(_)) => {
                 return Ok(());
             }
-            EntryKind::Stored(page) => self.pages.free(page),
-            // INV-SLOT-3: only this thread owns the entry, so its reservation is released once.
-            EntryKind::Reserved => {
-                drop(self.zone.reattach(FrameCount(1)));
-                Ok(())
-            }
+            EntryKind::Stored(page) => freed = self.pages.free(page),
+            EntryKind::Reserved => drop(self.zone.reattach(FrameCount(1))),
             EntryKind::Hot(chain) => {
-                if let Some(hot) = &self.hot {
-                    hot.free_or_defer(&self.slots, chain);
-                }
-                Ok(())
+                self.hot.iter().for_each(|hot| hot.free_or_defer(&self.slots, chain));
             }
-        };
-        // After the free: a thread that sees the count unchanged may conclude that nothing was
-        // freed.
+        }
+        // After the free: an unchanged count means that nothing was freed.
         self.counters.add(Counter::Freed, 1);
-        // INV-SLOT-3: only this thread owns the entry, so its object is live; a pool that lost it
-        // is damaged.
         freed.map_err(|_| BlockError::Poisoned)
     }
 
@@ -168,7 +155,6 @@ impl Drop for Inner {
     }
 }
 
-/// Returns the byte offset of the slot's page.
 pub(crate) fn offset_of(slot: usize) -> u64 {
     slot as u64 * PAGE_SIZE as u64
 }

@@ -7,11 +7,9 @@ use sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// The share of its memory limit from which a device is nearly full. Units: percent.
 pub const NEARLY_FULL_PERCENT: u64 = 95;
-
 /// The share of its memory limit below which a device is no longer nearly full. The gap keeps a
 /// device that fluctuates near the limit from raising the alarm again and again. Units: percent.
 pub const NEARLY_FULL_CLEAR_PERCENT: u64 = 90;
-
 /// The pages written between two checks.
 pub(crate) const LIMIT_CHECK_INTERVAL: u64 = 32;
 
@@ -24,8 +22,7 @@ pub struct NearlyFull {
     pub limit: u64,
 }
 
-/// The state of the alarm, how often it was raised, and the client's callback. Relaxed throughout:
-/// it orders no other data.
+/// The alarm, how often it was raised, and the callback. Relaxed throughout: it orders no data.
 #[derive(Debug, Default)]
 pub(crate) struct NearlyFullAlarm {
     is_raised: AtomicBool,
@@ -34,7 +31,7 @@ pub(crate) struct NearlyFullAlarm {
 }
 
 impl NearlyFullAlarm {
-    /// Makes each raise of the alarm call `notify`. A later call of this method has no effect.
+    /// Makes each raise of the alarm call `notify`. A later call has no effect.
     pub(crate) fn on_raise(&self, notify: fn(NearlyFull)) {
         let _first = self.notify.set(notify);
     }
@@ -46,12 +43,9 @@ impl NearlyFullAlarm {
         }
     }
 
-    /// Updates the alarm. Returns the memory use if this call raised it; of concurrent calls one
-    /// does.
+    /// Updates the alarm. Returns the memory use if this call, of concurrent ones, raised it.
     fn update(&self, memory: MemoryUsage) -> Option<NearlyFull> {
         let (needed, limit) = (memory.needed, memory.limit.unwrap_or(u64::MAX));
-        // No limit below 2^57 bytes overflows here; `u64::MAX` stands for no limit, which is
-        // never near.
         let percent = |percent: u64| limit / 100 * percent;
         if memory.limit.is_none() || needed < percent(NEARLY_FULL_CLEAR_PERCENT) {
             // Stored only on a change: the cache line is shared.
@@ -67,12 +61,10 @@ impl NearlyFullAlarm {
         Some(NearlyFull { needed, limit })
     }
 
-    /// Returns whether the device is nearly full.
     pub(crate) fn is_raised(&self) -> bool {
         self.is_raised.load(Relaxed)
     }
 
-    /// Returns how often the alarm was raised.
     pub(crate) fn raised_total(&self) -> u64 {
         self.raised_total.load(Relaxed)
     }

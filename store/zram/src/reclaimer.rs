@@ -3,32 +3,27 @@
 use std::time::Duration;
 
 use frames::{Budget, CompactRequest, FrameCount, NoLocksHeld, PAGEBLOCK_FRAMES, Zone};
-use sync::Mutex;
+use sync::{Mutex, Rank};
 
 /// The most reclaims for one write.
 pub(crate) const MAX_RECLAIMS: u32 = 9;
-
-/// The failed reclaims in a row, of all writes while nothing is freed, from which on a write
-/// reclaims only once.
+/// The failed reclaims in a row, while nothing is freed, from which on a write reclaims only once.
 const MAX_FAILED_RECLAIMS: u32 = 8;
-
 /// An upper bound of what a table charges at once. Units: bytes.
 const TABLE_HEADROOM: u64 = 256 << 10;
-
 /// The time limit of frame compaction for a table that needs memory.
 const COMPACT_TIMEOUT: Duration = Duration::from_millis(20);
 
 /// Serializes reclaim for the writers of a device, and counts failures.
 ///
-/// Locking: one mutex, held during reclaim. Writers that reach the limit together wait for one
-/// reclaim instead of each starting their own.
+/// Locking: one mutex, held during reclaim: writers that reach the limit together wait for one.
 #[derive(Debug)]
 pub(crate) struct Reclaimer {
     failed: Mutex<FailedReclaims>,
 }
 
 /// The reclaims that freed nothing although a shrinker had frames.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct FailedReclaims {
     /// How many in a row.
     count: u32,
@@ -37,27 +32,15 @@ struct FailedReclaims {
 }
 
 impl Reclaimer {
-    /// Creates a reclaimer without failures.
     pub(crate) fn new() -> Self {
-        Self {
-            failed: Mutex::ranked(
-                sync::Rank::Reclaim,
-                FailedReclaims { count: 0, freed_before: 0 },
-            ),
-        }
+        Self { failed: Mutex::ranked(Rank::Reclaim, FailedReclaims::default()) }
     }
 
-    /// Makes the zone's shrinkers free memory: the cache compresses hot pages, then objects are
-    /// compacted, then other shrinkers follow. Returns whether a retry can succeed: a frame was
-    /// freed, or a shrinker was busy. If not, what is free now is all there is.
+    /// Makes the shrinkers free memory: the cache compresses hot pages, objects are compacted, then
+    /// others. Returns whether a retry can succeed: a frame was freed, or a shrinker was busy.
     ///
     /// `freed` returns the device's count of freed entries. While it does not change, a page that
     /// stays busy causes at most one reclaim per write.
-    ///
-    /// The request is for one frame, since a write needs one; each shrinker frees more up to a
-    /// point where it is cheap to stop. Tables need bytes below the limit rather than a frame:
-    /// free pageblocks are decommitted first, and frames are compacted if enough of them are free
-    /// to make another free pageblock.
     pub(crate) fn reclaim(&self, zone: &Zone, freed: impl Fn() -> u64) -> bool {
         let mut failed = self.failed.lock();
         if reclaim_for_tables(zone) {
@@ -68,6 +51,7 @@ impl Reclaimer {
         }
         // Read before the shrinkers run, so that a free during the reclaim counts as a change.
         let freed = freed();
+        // A write needs one frame; each shrinker frees more up to where it is cheap to stop.
         if zone.reclaim_direct(FrameCount(1), &NoLocksHeld::promise()).0 > 0 {
             failed.count = 0;
             return true;
@@ -79,7 +63,8 @@ impl Reclaimer {
     }
 }
 
-/// Decommits memory of the zone that no frame in use needs. Returns whether it did.
+/// Decommits free pageblocks, since tables need bytes below the limit rather than a frame. Compacts
+/// frames first if enough are free to make another free pageblock. Returns whether it did.
 fn reclaim_for_tables(zone: &Zone) -> bool {
     let memory = zone.memory();
     if memory.available >= TABLE_HEADROOM || memory.unused < FrameCount(PAGEBLOCK_FRAMES.into()) {
@@ -89,9 +74,7 @@ fn reclaim_for_tables(zone: &Zone) -> bool {
     if zone.release_for_charge(&promise) {
         return true;
     }
-    let _report = zone.compact(CompactRequest {
-        budget: Budget::within(COMPACT_TIMEOUT),
-        ..CompactRequest::default()
-    });
+    let budget = Budget::within(COMPACT_TIMEOUT);
+    let _report = zone.compact(CompactRequest { budget, ..CompactRequest::default() });
     zone.release_for_charge(&promise)
 }

@@ -1,8 +1,7 @@
 //! Zeros that stay allocated: the slot's entry says that a frame is reserved for the next write.
 //!
-//! The entry is the reservation. As with an object, the thread that replaces the entry owns the
-//! reservation: a write spends it, or releases it if it found memory elsewhere; a discard
-//! releases it. So each reservation is released exactly once, whatever races for the slot.
+//! As with an object, the thread that replaces the entry owns the reservation: a write spends it,
+//! or releases it if it found memory elsewhere; a discard releases it.
 
 use std::ops::Range;
 
@@ -10,27 +9,25 @@ use block::{BlockError, Span};
 use frames::{FrameCount, Reservation};
 use page::PAGE_SIZE;
 
-use crate::inner::{Inner, ReplaceOutcome};
+use crate::inner::{Inner, Replaced};
 use crate::segments::{Segment, partial_segments, whole_slots};
-use crate::slots::{SlotEntry, next_chunk};
+use crate::slots::SlotEntry;
 
 impl Inner {
-    /// Makes the span read as zeros, with frames reserved for all of it. They are reserved before
-    /// any page changes.
+    /// Makes the span read as zeros. Frames for all of it are reserved before any page changes.
     pub(crate) fn keep_allocated(&self, span: Span) -> Result<(), BlockError> {
         let size = self.config.size.0;
         let whole = whole_slots(span, size);
         let parts =
             partial_segments(span, size).filter(|segment| !self.is_reserved(segment.slot)).count();
-        let wanted = FrameCount(parts as u64 + self.count_unreserved(whole.clone()));
+        let wanted = FrameCount((parts + self.count_unreserved(whole.clone())) as u64);
         let mut reservation = self.reserve((span.offset() / PAGE_SIZE as u64) as usize, wanted)?;
         partial_segments(span, size)
             .try_for_each(|segment| self.zero_part(&segment, &mut reservation))?;
         whole.into_iter().try_for_each(|slot| self.zero_whole(slot, &mut reservation))
     }
 
-    /// Zeros a part of a page. A page that still holds other data is allocated and stays as it
-    /// is.
+    /// Zeros a part of a page. A page that still holds other data is allocated and stays as it is.
     fn zero_part<'z>(
         &'z self,
         segment: &Segment,
@@ -38,8 +35,7 @@ impl Inner {
     ) -> Result<(), BlockError> {
         self.zero_segment(segment)?;
         loop {
-            // Locked until the entry is replaced: writing a hot page in place does not change its
-            // entry.
+            // Locked until the entry is replaced: a hot page can change while its entry stays.
             let pinned = self.pin(segment.slot);
             let (old, zeros) = match &pinned {
                 Some(hot) => (hot.entry(), hot.iter().all(|&byte| byte == 0)),
@@ -48,19 +44,13 @@ impl Inner {
                     (old, old.is_zeros() && old != SlotEntry::RESERVED)
                 }
             };
-            // The page still holds other data, which is allocated.
-            if !zeros {
+            // If the slot has changed, look again.
+            if !zeros || self.put_reserved(segment.slot, old, reservation)? == Replaced::Done {
                 return Ok(());
-            }
-            match self.put_reserved(segment.slot, old, reservation)? {
-                ReplaceOutcome::Done => return Ok(()),
-                // The slot changed or memory was reclaimed: look again.
-                ReplaceOutcome::Changed(_) | ReplaceOutcome::NoMemory => {}
             }
         }
     }
 
-    /// Zeros a whole page.
     fn zero_whole<'z>(
         &'z self,
         slot: usize,
@@ -69,10 +59,10 @@ impl Inner {
         let mut old = self.slots.get(slot);
         while old != SlotEntry::RESERVED {
             match self.put_reserved(slot, old, reservation)? {
-                ReplaceOutcome::Done => return Ok(()),
-                ReplaceOutcome::Changed(now) => old = now,
+                Replaced::Done => break,
+                Replaced::Changed(now) => old = now,
                 // Nothing changed: look again.
-                ReplaceOutcome::NoMemory => {}
+                Replaced::NoMemory => {}
             }
         }
         Ok(())
@@ -82,15 +72,9 @@ impl Inner {
         self.slots.get(slot) == SlotEntry::RESERVED
     }
 
-    /// Counts the slots of the range that reserve nothing yet. Unused chunks are not visited.
-    fn count_unreserved(&self, slots: Range<usize>) -> u64 {
-        let (mut slot, mut count) = (slots.start, 0);
-        while slot < slots.end {
-            let used = self.slots.chunk_is_used(slot);
-            let next = if used { slot + 1 } else { next_chunk(slot).min(slots.end) };
-            count += if used { u64::from(!self.is_reserved(slot)) } else { (next - slot) as u64 };
-            slot = next;
-        }
-        count
+    /// Counts the slots of the range that reserve nothing yet.
+    fn count_unreserved(&self, slots: Range<usize>) -> usize {
+        let reserved = self.slots.used(slots.clone()).filter(|&slot| self.is_reserved(slot));
+        slots.len() - reserved.count()
     }
 }

@@ -38,8 +38,7 @@ fn segment_at(span: Span, at: u64) -> Segment {
     }
 }
 
-/// Returns the slots whose pages lie wholly inside the span. The device's last page ends at the
-/// end of the device.
+/// Returns the slots whose pages lie wholly inside the span. The last page ends with the device.
 pub(crate) fn whole_slots(span: Span, size: u64) -> Range<usize> {
     let page = PAGE_SIZE as u64;
     let first = span.offset().div_ceil(page);

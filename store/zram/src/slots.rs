@@ -1,18 +1,15 @@
 //! The slot table: one [`SlotEntry`] per page, changed only by compare-and-swap.
 //!
 //! The slots whose entries fill one OS page of the table are a *chunk*. Each chunk counts its
-//! occupied slots. When the count drops to zero the memory of the chunk can go back to the OS. So
-//! the table takes memory only where it is used, and a discarded range takes none.
+//! occupied slots. When the count drops to zero the memory of the chunk can go back to the OS.
 //!
 //! # Protocol
 //! - empty -> occupied: enter the chunk (count + 1), then swap the slot; leave again if the swap
 //!   failed.
-//! - occupied -> other occupied: swap the slot. An occupied slot keeps its chunk's count above
-//!   zero.
+//! - occupied -> other occupied: swap the slot. It keeps its chunk's count above zero.
 //! - occupied -> empty: swap the slot, then leave the chunk (count - 1).
-//! - The thread that empties a chunk stores it as the *idle* chunk and decommits the previous
-//!   idle one. So a page that is written and discarded in turn does not cost a system call each
-//!   time.
+//! - The thread that empties a chunk stores it as the *idle* chunk and decommits the previous idle
+//!   one. So a page that is written and discarded in turn does not cost a system call each time.
 //!
 //! ```text
 //! chunk word   31  30  29                                            0
@@ -25,10 +22,9 @@
 //! decommitting writes zeros, and empty slots hold zeros already.
 //!
 //! # Memory
-//! A thread that enters a chunk without memory first charges the chunk to the zone's memory
-//! limit, and with it the page of chunk counts if it is the first to use that page. If the charge
-//! does not fit, the chunk is not entered. Pages of counts are never decommitted: 4 KiB per 2 GiB
-//! of the device. Replacing and emptying entries charge nothing, so they work at the limit.
+//! A thread that enters a chunk without memory first charges the chunk to the zone's memory limit,
+//! and the page of chunk counts if no thread has used that page. Pages of counts are never
+//! decommitted: 4 KiB per 2 GiB of the device. Replacing and emptying entries charge nothing.
 //!
 //! # Invariants
 //! - INV-SLOT-1: an occupied slot is counted in its chunk.
@@ -39,6 +35,7 @@
 
 mod entry;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use frames::{AllocError, Zone};
@@ -47,25 +44,25 @@ use sys::{Backing, MapError, Table};
 
 pub(crate) use entry::{EntryKind, SlotEntry};
 
-/// The slots in a chunk: 4 KiB of entries, one OS page on most systems. With larger pages an
-/// empty chunk is zeroed but keeps its memory.
+/// The slots in a chunk: 4 KiB of entries, one OS page on most systems. With larger pages an empty
+/// chunk is zeroed but keeps its memory.
 pub(crate) const CHUNK_SLOTS: usize = if cfg!(loom) { 2 } else { 512 };
-
-/// Returns the first slot of the next chunk.
-pub(crate) fn next_chunk(slot: usize) -> usize {
-    (slot / CHUNK_SLOTS + 1) * CHUNK_SLOTS
-}
 
 const DECOMMITTING: u32 = 1 << 31;
 const COMMITTED: u32 = 1 << 30;
 const COUNT_MASK: u32 = COMMITTED - 1;
-
 /// The memory of a chunk's entries. Units: bytes.
 const CHUNK_BYTES: u64 = (CHUNK_SLOTS * size_of::<u64>()) as u64;
 /// The chunks whose counts fill one OS page.
 const GROUP_CHUNKS: usize = 1024;
 /// The memory of these counts. Units: bytes.
 const GROUP_BYTES: u64 = (GROUP_CHUNKS * size_of::<u32>()) as u64;
+/// The value of [`Slots::idle`] when no chunk is idle.
+const NO_IDLE_CHUNK: u32 = u32::MAX;
+
+pub(crate) fn next_chunk(slot: usize) -> usize {
+    (slot / CHUNK_SLOTS + 1) * CHUNK_SLOTS
+}
 
 /// Why a slot was not changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,9 +73,6 @@ pub(crate) enum ExchangeError {
     NoMemory,
 }
 
-/// The value of [`Slots::idle`] when no chunk is idle.
-const NO_IDLE_CHUNK: u32 = u32::MAX;
-
 /// The entries of all pages of a device.
 #[derive(Debug)]
 pub(crate) struct Slots {
@@ -88,8 +82,6 @@ pub(crate) struct Slots {
     chunks: Table<AtomicU32>,
     /// One word per page of `chunks`: 1 if the page is charged.
     groups: Table<AtomicU32>,
-    /// The number of charged pages of `chunks`.
-    charged_groups: AtomicU32,
     /// The chunk that emptied last, or [`NO_IDLE_CHUNK`].
     idle: AtomicU32,
     /// The number of chunks with C set.
@@ -103,7 +95,6 @@ impl Slots {
         Ok(Self {
             zone,
             groups: Table::reserve(chunks.div_ceil(GROUP_CHUNKS), backing)?,
-            charged_groups: AtomicU32::new(0),
             words: Table::reserve(chunks * CHUNK_SLOTS, backing)?,
             chunks: Table::reserve(chunks, backing)?,
             idle: AtomicU32::new(NO_IDLE_CHUNK),
@@ -111,17 +102,13 @@ impl Slots {
         })
     }
 
-    /// Returns the entry of the slot.
     pub(crate) fn get(&self, slot: usize) -> SlotEntry {
-        // Acquire pairs with the AcqRel swap in `swap`: the object stored before the entry was
-        // swapped in is visible.
+        // Acquire pairs with the AcqRel in `swap`: the object stored before the entry is visible.
         SlotEntry::from_bits(self.words[slot].load(Ordering::Acquire))
     }
 
-    /// Replaces `old` by `new` if the slot holds `old`.
-    ///
-    /// On success the caller alone may free what `old` refers to. On failure nothing has changed.
-    /// An entry that is not empty can always be replaced, even at the memory limit.
+    /// Replaces `old` by `new` if the slot holds `old`. On success the caller alone may free what
+    /// `old` refers to. An entry that is not empty can be replaced even at the memory limit.
     pub(crate) fn compare_exchange(
         &self,
         slot: usize,
@@ -135,13 +122,9 @@ impl Slots {
             self.acquire_chunk(chunk).map_err(|_| ExchangeError::NoMemory)?;
         }
         let swapped = self.swap(slot, old, new);
-        // Leave if this call did not occupy the slot after all, or emptied it.
-        let leaving = if entering {
-            swapped.is_err()
-        } else {
-            swapped.is_ok() && old != new && new == SlotEntry::EMPTY
-        };
-        if leaving {
+        // Leave if this call emptied the slot, or did not occupy it after all.
+        let emptied = swapped.is_ok() && old != new && new == SlotEntry::EMPTY;
+        if emptied || entering && swapped.is_err() {
             self.release_chunk(chunk);
         }
         swapped
@@ -157,8 +140,8 @@ impl Slots {
             .map_err(|now| ExchangeError::Changed(SlotEntry::from_bits(now)))
     }
 
-    /// Counts a slot that is about to be occupied. While another thread decommits the chunk, it
-    /// spins for one system call.
+    /// Counts a slot that is about to be occupied. Spins while another thread decommits the chunk,
+    /// for one system call.
     fn acquire_chunk(&self, chunk: usize) -> Result<(), AllocError> {
         let word = &self.chunks[chunk];
         let mut spins = 0;
@@ -183,14 +166,13 @@ impl Slots {
             }
             // Acquire pairs with the Release at the end of `decommit_chunk`: the zeros it wrote
             // come before the entry the caller is about to store.
-            match word.compare_exchange(
-                seen,
-                (seen | COMMITTED) + 1,
-                Ordering::Acquire,
-                Ordering::Relaxed,
-            ) {
-                // This thread committed the chunk, and its charge stays.
-                Ok(_) if is_first => break,
+            let entered = (seen | COMMITTED) + 1;
+            match word.compare_exchange(seen, entered, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) if is_first => {
+                    // Relaxed: a statistic.
+                    self.committed.fetch_add(1, Ordering::Relaxed);
+                    return Ok(());
+                }
                 Ok(_) => return Ok(()),
                 Err(now) => seen = now,
             }
@@ -199,9 +181,6 @@ impl Slots {
                 self.zone.uncharge(CHUNK_BYTES);
             }
         }
-        // Relaxed: a statistic.
-        self.committed.fetch_add(1, Ordering::Relaxed);
-        Ok(())
     }
 
     /// Charges the memory of a chunk, and the page of its count if that is not charged yet.
@@ -210,9 +189,9 @@ impl Slots {
         // Relaxed: the word only says that the page is charged.
         if group.load(Ordering::Relaxed) == 0 {
             self.zone.charge(GROUP_BYTES)?;
-            match group.compare_exchange(0, 1, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => _ = self.charged_groups.fetch_add(1, Ordering::Relaxed),
-                Err(_) => self.zone.uncharge(GROUP_BYTES),
+            if group.compare_exchange(0, 1, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+                // Another thread was first.
+                self.zone.uncharge(GROUP_BYTES);
             }
         }
         self.zone.charge(CHUNK_BYTES)
@@ -220,15 +199,13 @@ impl Slots {
 
     /// Takes a slot that is empty again out of the chunk's count.
     fn release_chunk(&self, chunk: usize) {
-        // Release pairs with the Acquire in `decommit_chunk`: our swap to empty comes before the
-        // memory is decommitted.
+        // Release pairs with the Acquire in `decommit_chunk`: our swap to empty comes before it.
         let before = self.chunks[chunk].fetch_sub(1, Ordering::Release);
         if before & COUNT_MASK != 1 {
             return;
         }
         // Relaxed: only the number is passed on; `decommit_chunk` checks the chunk itself. Each
-        // chunk that empties comes through here, so an empty chunk is either the idle one or
-        // decommitted.
+        // chunk that empties comes here, so an empty chunk is the idle one or decommitted.
         let idle = self.idle.swap(chunk as u32, Ordering::Relaxed);
         if idle != NO_IDLE_CHUNK && idle != chunk as u32 {
             self.decommit_chunk(idle as usize);
@@ -238,12 +215,10 @@ impl Slots {
     /// Decommits the chunk if it is still empty.
     fn decommit_chunk(&self, chunk: usize) {
         let word = &self.chunks[chunk];
-        // Acquire pairs with the Release in `release_chunk`. Relaxed on failure: the chunk has
-        // been entered or is decommitted already, and there is nothing to do.
-        if word
-            .compare_exchange(COMMITTED, DECOMMITTING, Ordering::Acquire, Ordering::Relaxed)
-            .is_err()
-        {
+        // Acquire pairs with the Release in `release_chunk`. Relaxed on failure: the chunk has been
+        // entered or is decommitted already, and there is nothing to do.
+        let (seen, marked) = (COMMITTED, DECOMMITTING);
+        if word.compare_exchange(seen, marked, Ordering::Acquire, Ordering::Relaxed).is_err() {
             return;
         }
         self.words.discard(chunk * CHUNK_SLOTS, CHUNK_SLOTS);
@@ -261,6 +236,18 @@ impl Slots {
         self.chunks[slot / CHUNK_SLOTS].load(Ordering::Acquire) & COUNT_MASK != 0
     }
 
+    /// Returns the slots of the range whose chunks may have occupied slots.
+    pub(crate) fn used(&self, slots: Range<usize>) -> impl Iterator<Item = usize> {
+        let mut slot = slots.start;
+        std::iter::from_fn(move || {
+            while slot < slots.end && !self.chunk_is_used(slot) {
+                slot = next_chunk(slot);
+            }
+            slot += 1;
+            (slot <= slots.end).then(|| slot - 1)
+        })
+    }
+
     /// Returns the number of slots in the table, in whole chunks.
     pub(crate) fn len(&self) -> usize {
         self.words.len()
@@ -272,13 +259,12 @@ impl Slots {
         (self.chunks[chunk].load(Ordering::Relaxed) & COUNT_MASK) as usize
     }
 
-    /// Returns the memory of the table, all of it charged: committed chunks and the charged pages
-    /// of counts. Units: bytes.
+    /// Returns the memory of the table, all of it charged. Units: bytes.
     pub(crate) fn bytes(&self) -> u64 {
         // Relaxed: statistics.
-        let committed = u64::from(self.committed.load(Ordering::Relaxed));
-        let groups = u64::from(self.charged_groups.load(Ordering::Relaxed));
-        committed * CHUNK_BYTES + groups * GROUP_BYTES
+        let committed = self.committed.load(Ordering::Relaxed);
+        let groups: u32 = self.groups.iter().map(|group| group.load(Ordering::Relaxed)).sum();
+        u64::from(committed) * CHUNK_BYTES + u64::from(groups) * GROUP_BYTES
     }
 }
 

@@ -9,6 +9,8 @@ use crate::counters::Counter;
 use crate::hot::HotCache;
 use crate::zram::Zram;
 
+const PAGE: u64 = PAGE_SIZE as u64;
+
 /// The kernel's `mm_stat`. Its [`fmt::Display`] prints the kernel's line. Units: bytes for sizes,
 /// pages for the rest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,13 +18,11 @@ use crate::zram::Zram;
 pub struct MmStat {
     /// The uncompressed size of all pages that are not empty.
     pub orig_data_size: u64,
-    /// The payload of all objects. A same-filled page counts 0, or 8 if its pattern needs an
-    /// object.
+    /// The payload of all objects. A same-filled page counts 0, or 8 if it needs an object.
     pub compr_data_size: u64,
     /// The frames of zspages.
     pub mem_used_total: u64,
-    /// The limit on [`MemoryBreakdown::mem_total`] plus ballooned frames, and so also on
-    /// `mem_used_total`; 0 for none.
+    /// The limit on [`MemoryBreakdown::mem_total`] plus ballooned frames; 0 for none.
     pub mem_limit: u64,
     /// The largest `mem_used_total` since the device was created or the value was reset.
     pub mem_used_max: u64,
@@ -55,8 +55,8 @@ pub struct IoStat {
     pub notify_free: u64,
 }
 
-/// The cache of uncompressed hot pages; all zero without one. Units: pages, or bytes where it
-/// says so. A part of a page counts as one hit.
+/// The cache of uncompressed hot pages; all zero without one. Units: pages, or bytes where it says
+/// so. A part of a page counts as one hit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct HotStat {
@@ -113,12 +113,9 @@ pub struct MemoryBreakdown {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct LimitStat {
-    /// The pages whose write found no memory at first and had to reclaim: the kernel's
-    /// `writestall`.
+    /// The pages whose write found no memory at first and had to reclaim: the kernel's counter.
     pub writestall: u64,
-    /// Whether the device is nearly full: it needed
-    /// [`NEARLY_FULL_PERCENT`](crate::NEARLY_FULL_PERCENT) of the limit and not less than
-    /// [`NEARLY_FULL_CLEAR_PERCENT`](crate::NEARLY_FULL_CLEAR_PERCENT) since.
+    /// Whether the device is nearly full: see [`Zram::on_nearly_full`].
     pub nearly_full: bool,
     /// How often the device became nearly full.
     pub nearly_full_total: u64,
@@ -133,7 +130,7 @@ pub struct Stat {
     pub io: IoStat,
     /// The memory by use.
     pub memory: MemoryBreakdown,
-    /// The reserved frames of zeros that clients want allocated. They count against the limit but
+    /// The frames reserved for zeros that clients want allocated. They count against the limit but
     /// take no memory yet. Units: bytes.
     pub reserved: u64,
     /// The cache of uncompressed hot pages.
@@ -153,17 +150,11 @@ pub struct Stat {
 impl fmt::Display for MmStat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let numbers = [
-            self.orig_data_size,
-            self.compr_data_size,
-            self.mem_used_total,
-            self.mem_limit,
-            self.mem_used_max,
-            self.same_pages,
-            self.pages_compacted,
-            self.huge_pages,
-            self.huge_pages_since,
+            [self.orig_data_size, self.compr_data_size, self.mem_used_total],
+            [self.mem_limit, self.mem_used_max, self.same_pages],
+            [self.pages_compacted, self.huge_pages, self.huge_pages_since],
         ];
-        line(f, &numbers)
+        line(f, numbers.as_flattened())
     }
 }
 
@@ -198,14 +189,28 @@ impl Zram {
     /// Locking: takes each size class lock in turn, then the zone lock, each briefly.
     #[must_use]
     pub fn stat(&self) -> Stat {
+        // Discards since the last write count, too.
+        self.0.check_limit();
         let pool = self.0.pages.pool().stats();
+        let count = |counter| self.0.counters.get(counter);
         Stat {
             mm: self.mm_stat(&pool),
-            io: self.io_stat(),
+            io: IoStat {
+                reads: count(Counter::Reads),
+                writes: count(Counter::Writes),
+                failed_reads: count(Counter::FailedReads),
+                failed_writes: count(Counter::FailedWrites),
+                invalid_io: count(Counter::InvalidIo),
+                notify_free: count(Counter::NotifyFree),
+            },
             memory: self.memory_breakdown(&pool),
-            reserved: self.0.counters.get(Counter::Reserved) * PAGE_SIZE as u64,
+            reserved: count(Counter::Reserved) * PAGE,
             hot: self.hot_stat(),
-            limit: self.limit_stat(),
+            limit: LimitStat {
+                writestall: count(Counter::WriteStalls),
+                nearly_full: self.0.alarm.is_raised(),
+                nearly_full_total: self.0.alarm.raised_total(),
+            },
             buddyinfo: self.0.zone.buddyinfo().to_string(),
             compaction: pool.compaction,
             background: pool.background,
@@ -214,69 +219,44 @@ impl Zram {
     }
 
     fn mm_stat(&self, pool: &PoolStats) -> MmStat {
-        let frame = PAGE_SIZE as u64;
+        let count = |counter| self.0.counters.get(counter);
         MmStat {
-            orig_data_size: self.0.counters.get(Counter::PagesStored) * PAGE_SIZE as u64,
+            orig_data_size: count(Counter::PagesStored) * PAGE,
             compr_data_size: pool.live_bytes,
-            mem_used_total: pool.frames * frame,
+            mem_used_total: pool.frames * PAGE,
             mem_limit: self.0.zone.memory().limit.unwrap_or(0),
-            mem_used_max: self.0.pages.pool().frames_max() * frame,
-            same_pages: self.0.counters.get(Counter::SamePages),
+            mem_used_max: self.0.pages.pool().frames_max() * PAGE,
+            same_pages: count(Counter::SamePages),
             pages_compacted: pool.compaction.frames_freed,
-            huge_pages: self.0.counters.get(Counter::HugePages),
-            huge_pages_since: self.0.counters.get(Counter::HugePagesSince),
-        }
-    }
-
-    fn io_stat(&self) -> IoStat {
-        IoStat {
-            reads: self.0.counters.get(Counter::Reads),
-            writes: self.0.counters.get(Counter::Writes),
-            failed_reads: self.0.counters.get(Counter::FailedReads),
-            failed_writes: self.0.counters.get(Counter::FailedWrites),
-            invalid_io: self.0.counters.get(Counter::InvalidIo),
-            notify_free: self.0.counters.get(Counter::NotifyFree),
+            huge_pages: count(Counter::HugePages),
+            huge_pages_since: count(Counter::HugePagesSince),
         }
     }
 
     fn hot_stat(&self) -> HotStat {
         let Some(hot) = &self.0.hot else { return HotStat::default() };
-        let frame = PAGE_SIZE as u64;
         let count = |counter| self.0.counters.get(counter);
         HotStat {
             hot_pages: hot.used_frames(),
-            hot_bytes: hot.used_frames() * frame,
-            hot_limit: hot.limit() * frame,
+            hot_bytes: hot.used_frames() * PAGE,
+            hot_limit: hot.limit * PAGE,
             hits: count(Counter::HotHits),
             admissions: count(Counter::HotAdmissions),
             evictions: count(Counter::HotEvictions),
         }
     }
 
-    fn limit_stat(&self) -> LimitStat {
-        // Discards since the last write count, too.
-        self.0.check_limit();
-        LimitStat {
-            writestall: self.0.counters.get(Counter::WriteStalls),
-            nearly_full: self.0.alarm.is_raised(),
-            nearly_full_total: self.0.alarm.raised_total(),
-        }
-    }
-
     fn memory_breakdown(&self, pool: &PoolStats) -> MemoryBreakdown {
         let zone = self.0.zone.stats();
-        let hot = self.hot_stat().hot_bytes;
+        let hot = self.0.hot.as_ref().map_or(0, HotCache::used_frames) * PAGE;
+        let in_use = zone.ballooned.bytes() + pool.frames * PAGE + hot;
         MemoryBreakdown {
             mem_total: 0,
             live: pool.live_bytes,
             rounding: pool.rounding_bytes,
             holes: pool.hole_bytes,
-            // Saturating: the pool may have grown between the two snapshots. Ballooned frames are
-            // in use but are not the device's.
-            free_frames: zone
-                .reached
-                .bytes()
-                .saturating_sub(zone.ballooned.bytes() + pool.frames * PAGE_SIZE as u64 + hot),
+            // Saturating: the pool may have grown between the two snapshots.
+            free_frames: zone.reached.bytes().saturating_sub(in_use),
             descriptors: zone.descriptor_bytes,
             handles: pool.handle_bytes,
             zspages: pool.zspage_bytes,

@@ -1,9 +1,8 @@
 //! Writing of pages.
 //!
-//! A whole page is stored straight from the client's buffer. A part of a page is merged in place
-//! if the page is hot. Otherwise the page is read, merged and stored, and merged again if
-//! it changed meanwhile. A write that is refused for lack of memory is tried again after a
-//! reclaim.
+//! A whole page is stored straight from the client's buffer. A part of a page is merged in place if
+//! the page is hot. Otherwise the page is read, merged and stored, and merged again if it
+//! changed meanwhile. A write that is refused for lack of memory is tried again after a reclaim.
 
 use block::BlockError;
 use frames::{FrameCount, Reservation};
@@ -11,7 +10,7 @@ use page::{PAGE_SIZE, Page, StoreError};
 use zsmalloc::AllocError;
 
 use crate::counters::Counter;
-use crate::inner::{Inner, ReplaceOutcome, offset_of};
+use crate::inner::{Inner, Replaced, offset_of};
 use crate::reclaimer::MAX_RECLAIMS;
 use crate::segments::Segment;
 use crate::slots::SlotEntry;
@@ -20,7 +19,6 @@ use crate::slots::SlotEntry;
 const NO_TABLE_MEMORY: StoreError = StoreError::Alloc(AllocError::Limit);
 
 impl Inner {
-    /// Writes a segment for a client.
     pub(crate) fn write_segment(&self, segment: &Segment, buf: &[u8]) -> Result<(), BlockError> {
         if let Ok(page) = <&Page>::try_from(buf) {
             if self.write_in_place(segment.slot, |hot| hot.copy_from_slice(page)) {
@@ -50,8 +48,7 @@ impl Inner {
     }
 
     /// Changes a part of a page: in place if it is hot. Otherwise reads the page, changes it, and
-    /// makes it hot, or stores it if the cache cannot take it. Starts again if another write came
-    /// in between.
+    /// makes it hot, or stores it. Starts again if another write came in between.
     fn read_modify_write(
         &self,
         segment: &Segment,
@@ -69,11 +66,11 @@ impl Inner {
             let pinned = self.pin(slot);
             let old = match &pinned {
                 Some(hot) => {
-                    let entry = hot.copy_page(&mut page);
+                    page.copy_from_slice(hot);
                     if hot.has_failed() {
                         return Err(BlockError::Damaged { offset: offset_of(slot) });
                     }
-                    entry
+                    hot.entry()
                 }
                 None => self.load(slot, &mut page)?,
             };
@@ -84,14 +81,13 @@ impl Inner {
             change(&mut page[segment.page_range.clone()]);
             // Make it hot, else store it, else store it in the slot's reserved frame.
             let replaced = match self.admit(slot, &page) {
-                Some(fresh) => self.install(slot, old, fresh)?,
+                Some(fresh) => self.replace(slot, old, fresh.entry())?,
                 None => match self.pages.store(&page, old.handle()) {
                     Ok(new) => self.replace(slot, old, new.into())?,
                     Err(error) => {
                         // No thread may hold a page while it waits for memory.
                         drop(pinned);
-                        // The reservation may be used only if the page was merged from reserved
-                        // zeros.
+                        // Only a page that was merged from reserved zeros may take their frame.
                         let reserved = old == SlotEntry::RESERVED;
                         match reserved.then(|| self.store_reserved(slot, &page, error)).flatten() {
                             Some(new) => self.replace(slot, SlotEntry::ZEROS, new)?,
@@ -104,10 +100,10 @@ impl Inner {
                 },
             };
             match replaced {
-                ReplaceOutcome::Done => return Ok(()),
-                ReplaceOutcome::Changed(_) => {}
+                Replaced::Done => return Ok(()),
+                Replaced::Changed(_) => {}
                 // The slot was empty, so no hot page is locked.
-                ReplaceOutcome::NoMemory => self.reclaim(slot, NO_TABLE_MEMORY, &mut reclaims)?,
+                Replaced::NoMemory => self.reclaim(slot, NO_TABLE_MEMORY, &mut reclaims)?,
             }
         }
     }
@@ -129,12 +125,10 @@ impl Inner {
     }
 
     /// Stores a page with the frame that its slot reserves, after storing it was refused for lack
-    /// of memory. The slot then holds plain zeros, until the caller replaces them by the returned
-    /// entry.
+    /// of memory. The caller then replaces the plain zeros in the slot by the returned entry.
     ///
-    /// Returns `None` if the slot reserves nothing or the frame does not help; the slot is as it
-    /// was then. The exception: if the memory of the reserved frame fails and the page fits
-    /// nowhere else, the reservation is spent and the slot holds plain zeros.
+    /// Returns `None` if the slot reserves nothing or the frame does not help. The slot is as it
+    /// was then, but holds plain zeros if the memory of the reserved frame failed.
     fn store_reserved(&self, slot: usize, page: &Page, refused: StoreError) -> Option<SlotEntry> {
         if !matches!(refused, StoreError::Alloc(AllocError::Limit | AllocError::NoFrames)) {
             return None;
@@ -145,8 +139,7 @@ impl Inner {
         let mut reservation = self.zone.reattach(FrameCount(1));
         let put = |bytes: &[u8]| self.pages.pool().store_reserved(bytes, &mut reservation);
         let stored = self.pages.store_with(page, None, put).ok();
-        // The reservation has no frame left if the frame's memory failed: the slot keeps plain
-        // zeros.
+        // Without a frame in the reservation its memory failed.
         if stored.is_none() && reservation.frames() > FrameCount(0) {
             // Put it back. If the slot was written meanwhile the reservation is dropped.
             let _ = self.set_reserved(slot, SlotEntry::ZEROS, &mut reservation);
@@ -154,11 +147,11 @@ impl Inner {
         stored.map(SlotEntry::from)
     }
 
-    /// Puts an entry into a slot, after a reclaim if there is no memory for the slot's chunk.
-    /// Frees what the entry refers to if that fails.
+    /// Puts an entry into a slot, after a reclaim if there is no memory for the slot's chunk. Frees
+    /// what the entry refers to if that fails.
     fn put_entry(&self, slot: usize, new: SlotEntry) -> Result<(), BlockError> {
         let mut reclaims = 0;
-        while self.set_entry(slot, new)? == ReplaceOutcome::NoMemory {
+        while self.set_entry(slot, new)? == Replaced::NoMemory {
             if let Err(error) = self.reclaim(slot, NO_TABLE_MEMORY, &mut reclaims) {
                 self.free(new)?;
                 return Err(error);
@@ -182,14 +175,13 @@ impl Inner {
         }
     }
 
-    /// Puts reserved zeros in the slot if it holds `old`; reclaims memory for its chunk if
-    /// needed.
+    /// Puts reserved zeros in the slot if it holds `old`; reclaims memory for its chunk if needed.
     pub(crate) fn put_reserved<'z>(
         &'z self,
         slot: usize,
         old: SlotEntry,
         reservation: &mut Reservation<'z>,
-    ) -> Result<ReplaceOutcome, BlockError> {
+    ) -> Result<Replaced, BlockError> {
         if reservation.frames() == FrameCount(0) {
             // The caller counted this slot as reserved; another request has spent or released it.
             *reservation = self.reserve(slot, FrameCount(1))?;
@@ -197,23 +189,18 @@ impl Inner {
         let mut reclaims = 0;
         loop {
             match self.set_reserved(slot, old, reservation)? {
-                ReplaceOutcome::NoMemory => self.reclaim(slot, NO_TABLE_MEMORY, &mut reclaims)?,
+                Replaced::NoMemory => self.reclaim(slot, NO_TABLE_MEMORY, &mut reclaims)?,
                 replaced => return Ok(replaced),
             }
         }
     }
 
     /// Reclaims memory for a request that was refused for lack of it. `Ok` means that the caller
-    /// tries the request again. `reclaims` counts the calls for this request.
+    /// tries the request again. `count` is the number of calls for this request.
     ///
     /// # Errors
     /// The error of the request, if a retry cannot succeed.
-    fn reclaim(
-        &self,
-        slot: usize,
-        error: StoreError,
-        reclaims: &mut u32,
-    ) -> Result<(), BlockError> {
+    fn reclaim(&self, slot: usize, error: StoreError, count: &mut u32) -> Result<(), BlockError> {
         let offset = offset_of(slot);
         let error = match error {
             StoreError::Codec(_) => return Err(BlockError::Codec { offset }),
@@ -224,17 +211,17 @@ impl Inner {
             return Err(BlockError::Poisoned);
         }
         // Only lack of memory below the limit or of frames is worth a reclaim.
-        if !matches!(error, AllocError::Limit | AllocError::NoFrames) || *reclaims >= MAX_RECLAIMS {
+        if !matches!(error, AllocError::Limit | AllocError::NoFrames) || *count >= MAX_RECLAIMS {
             return Err(BlockError::NoSpace { offset });
         }
-        if *reclaims == 0 {
+        if *count == 0 {
             self.counters.add(Counter::WriteStalls, 1);
             self.check_limit();
         }
-        *reclaims += 1;
+        *count += 1;
         if !self.reclaimer.reclaim(&self.zone, || self.counters.get(Counter::Freed)) {
             // One last try: another thread may have reclaimed memory just before.
-            *reclaims = MAX_RECLAIMS;
+            *count = MAX_RECLAIMS;
         }
         Ok(())
     }

@@ -50,7 +50,7 @@ impl Zram {
         let hot = config.cache_size().map(cache).transpose()?;
         // From here on the zone may migrate frames of hot pages, and evict pages.
         let register = |this: &Weak<Inner>, hot: &HotCache| {
-            hot.publish(this.clone());
+            hot.chains.publish(this.clone());
             zone.register_shrinker(ShrinkerPriority::Cache, this.clone())
         };
         Ok(Self(Arc::new_cyclic(|this| Inner {

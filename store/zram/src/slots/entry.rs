@@ -4,8 +4,7 @@ use frames::ChainId;
 use page::StoredPage;
 use zsmalloc::Handle;
 
-/// The content of a slot in 8 bytes. All zeros is the empty page, so a zeroed table is a table of
-/// empty pages.
+/// The content of a slot in 8 bytes. A zeroed table is a table of empty pages.
 ///
 /// ```text
 ///  63  61 60        56 55                                            0
@@ -45,7 +44,6 @@ impl SlotEntry {
     /// The page of zeros for which a frame is reserved.
     pub(crate) const RESERVED: Self = Self(6 << KIND_SHIFT);
 
-    /// Encodes an entry.
     pub(crate) fn new(kind: EntryKind) -> Self {
         let (kind, payload) = match kind {
             EntryKind::Empty => (0, 0),
@@ -60,29 +58,22 @@ impl SlotEntry {
         Self(kind << KIND_SHIFT | payload & PAYLOAD)
     }
 
-    /// Decodes the entry.
     pub(crate) fn kind(self) -> EntryKind {
         let payload = self.0 & PAYLOAD;
-        let handle = Handle::from_bits(payload);
-        let stored = match self.0 >> KIND_SHIFT {
-            0 if self.0 == 0 => return EntryKind::Empty,
-            1 => u32::try_from(payload).ok().map(StoredPage::Same),
-            2 => Some(StoredPage::Pattern(handle)),
-            3 => Some(StoredPage::Compressed(handle)),
-            4 => Some(StoredPage::Raw(handle)),
-            5 => {
-                return u32::try_from(payload)
-                    .ok()
-                    .filter(|bits| bits >> 31 == 0)
-                    .map_or(EntryKind::Invalid, |bits| EntryKind::Hot(ChainId::from_bits(bits)));
-            }
-            6 if payload == 0 => return EntryKind::Reserved,
-            _ => None,
+        let (handle, number) = (Handle::from_bits(payload), u32::try_from(payload).ok());
+        let stored = match (self.0 >> KIND_SHIFT, number) {
+            (0, _) if self.0 == 0 => return EntryKind::Empty,
+            (1, Some(pattern)) => StoredPage::Same(pattern),
+            (2, _) => StoredPage::Pattern(handle),
+            (3, _) => StoredPage::Compressed(handle),
+            (4, _) => StoredPage::Raw(handle),
+            (5, Some(bits)) if bits >> 31 == 0 => return EntryKind::Hot(ChainId::from_bits(bits)),
+            (6, Some(0)) => return EntryKind::Reserved,
+            _ => return EntryKind::Invalid,
         };
-        stored.map_or(EntryKind::Invalid, EntryKind::Stored)
+        EntryKind::Stored(stored)
     }
 
-    /// Returns the handle of the entry's object, if it has one.
     pub(crate) fn handle(self) -> Option<Handle> {
         if let EntryKind::Stored(page) = self.kind() { page.handle() } else { None }
     }
@@ -105,17 +96,14 @@ impl SlotEntry {
         matches!(self.kind(), EntryKind::Stored(StoredPage::Raw(_)))
     }
 
-    /// Returns the chain that holds the page, if the page is hot.
     pub(crate) fn chain(self) -> Option<ChainId> {
         if let EntryKind::Hot(chain) = self.kind() { Some(chain) } else { None }
     }
 
-    /// Returns the entry with these bits.
     pub(crate) fn from_bits(bits: u64) -> Self {
         Self(bits)
     }
 
-    /// Returns the bits to keep in a table.
     pub(crate) fn to_bits(self) -> u64 {
         self.0
     }
