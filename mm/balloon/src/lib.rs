@@ -85,11 +85,15 @@ pub use resize::Resize;
 /// The most ranges in one message to the host.
 pub const MAX_BATCH: usize = if cfg!(loom) { 2 } else { 256 };
 
-#[cfg(all(test, loom))]
-mod loom_tests;
 #[cfg(test)]
 mod test_host;
-#[cfg(all(test, shuttle))]
-mod shuttle_tests;
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod tests;
+
+#[cfg(all(test, any(loom, shuttle)))]
+mod tests {
+    #[cfg(loom)]
+    mod loom;
+    #[cfg(shuttle)]
+    mod shuttle;
+}

@@ -39,4 +39,6 @@ pub use migrate::FrameMove;
 mod tests;
 
 #[cfg(all(test, loom))]
-mod loom_tests;
+mod tests {
+    mod loom;
+}

@@ -376,4 +376,6 @@ impl Links {
 mod tests;
 
 #[cfg(all(test, loom))]
-mod loom_tests;
+mod tests {
+    mod loom;
+}

@@ -125,7 +125,10 @@ impl Zone {
     }
 }
 
-#[cfg(all(test, loom))]
-mod loom_tests;
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod tests;
+
+#[cfg(all(test, loom))]
+mod tests {
+    mod loom;
+}

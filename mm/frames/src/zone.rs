@@ -256,4 +256,6 @@ pub use stats::ZoneStats;
 mod tests;
 
 #[cfg(all(test, loom))]
-mod loom_tests;
+mod tests {
+    mod loom;
+}

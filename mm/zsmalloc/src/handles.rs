@@ -198,7 +198,10 @@ impl Drop for Handles {
     }
 }
 
-#[cfg(all(test, loom))]
-mod loom_tests;
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod tests;
+
+#[cfg(all(test, loom))]
+mod tests {
+    mod loom;
+}

@@ -332,4 +332,6 @@ impl List {
 mod tests;
 
 #[cfg(all(test, loom))]
-mod loom;
+mod tests {
+    mod loom;
+}

@@ -262,4 +262,6 @@ mod tests {
 }
 
 #[cfg(all(test, loom))]
-mod loom;
+mod tests {
+    mod loom;
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sync::{model, thread};
 
-use super::*;
+use super::super::*;
 
 fn take_one(ids: &IdAllocator) -> u32 {
     ids.alloc(|_| Ok::<(), Infallible>(())).expect("room")

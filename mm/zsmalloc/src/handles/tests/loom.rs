@@ -6,7 +6,7 @@ use std::sync::Arc;
 use frames::ChainId;
 use sync::thread;
 
-use super::*;
+use super::super::*;
 
 fn zone() -> Arc<Zone> {
     crate::tests::zone(8, Backing::Heap)

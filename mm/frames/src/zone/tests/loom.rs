@@ -5,7 +5,7 @@
 
 use sync::{Arc, thread};
 
-use super::*;
+use super::super::*;
 use crate::{AllocError, Backing, MigrateType};
 
 fn zone(limit: Option<u64>) -> Arc<Zone> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sync::thread;
 
-use super::*;
+use super::super::*;
 use crate::{Backing, FrameCount, Reclaim, Zone, ZoneConfig};
 
 fn one_frame() -> (Arc<FrameChains>, ChainId) {

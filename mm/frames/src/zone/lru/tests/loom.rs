@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sync::thread;
 
-use super::*;
+use super::super::*;
 use crate::store::Store;
 use crate::{Backing, ChainId, ChainKind, MigrateMode, MigrateType, Reclaim, Zone, ZoneConfig};
 

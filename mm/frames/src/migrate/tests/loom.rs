@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sync::thread;
 
-use super::*;
+use super::super::*;
 use crate::compaction::ContigCapture;
 use crate::store::Store;
 use crate::units::BlockIndex;
