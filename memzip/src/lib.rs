@@ -14,7 +14,8 @@
 //! # A pool of objects
 //!
 //! A pool packs objects into 4 KiB frames of a zone. A [`Handle`](zsmalloc::Handle) stays valid
-//! while compaction moves its object. After the object is freed it gives a typed error.
+//! while compaction moves its object. Once the object is freed, using the handle returns a typed
+//! error.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -26,20 +27,26 @@
 //! let zone = Arc::new(Zone::new(config)?);
 //! let pool = Pool::new(Arc::clone(&zone), PoolConfig::default())?;
 //!
-//! let text = |number: u32| format!("a cold object, number {number}");
-//! let handles: Result<Vec<_>, _> = (0..10_000).map(|n| pool.store(text(n).as_bytes())).collect();
-//! let handles = handles?;
+//! let mut handles = Vec::new();
+//! for number in 0..10_000u32 {
+//!     handles.push(pool.store(format!("a cold object, number {number}").as_bytes())?);
+//! }
 //! // Free two of three objects. The others lie scattered and keep their frames in use.
-//! for (_, handle) in handles.iter().enumerate().filter(|(number, _)| number % 3 > 0) {
-//!     pool.free(*handle)?;
+//! let mut kept = Vec::new();
+//! for (number, handle) in handles.iter().enumerate() {
+//!     if number % 3 == 0 {
+//!         kept.push(*handle);
+//!     } else {
+//!         pool.free(*handle)?;
+//!     }
 //! }
 //! // Compaction moves them together. No handle changes, and readers continue.
 //! let before = pool.frames();
 //! let compaction = pool.compact(&Budget::unlimited());
 //! assert!(compaction.objects_moved > 0 && pool.frames() < before / 2);
 //!
-//! let object = pool.read(handles[21])?;
-//! assert_eq!(object.to_vec(), text(21).as_bytes());
+//! let object = pool.read(kept[7])?;
+//! assert_eq!(object.to_vec(), b"a cold object, number 21");
 //! assert_eq!(pool.read(handles[1]).unwrap_err(), AccessError::Stale);
 //! # drop(object);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -90,6 +97,25 @@
 //!
 //! A caller that copies an object out of a pool by hand calls
 //! [`ObjectRef::intact`](zsmalloc::ObjectRef::intact) after the copy.
+//!
+//! # The same disk for other processes
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//! use memzip::block::Bytes;
+//! use memzip::nbd::{Listen, Server, ServerConfig};
+//! use memzip::zram::{Zram, ZramConfig};
+//!
+//! let disk = Arc::new(Zram::new(ZramConfig::new(Bytes(1 << 30)))?);
+//! let listen = Listen::Unix("/run/user/1000/disk.sock".into());
+//! let server = Server::bind(listen, disk, ServerConfig::default())?;
+//! println!("{}", server.uri());
+//! let handle = server.handle();
+//! // Another thread calls handle.shutdown(): run returns when the requests in flight are done.
+//! server.run()?;
+//! # drop(handle);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 #![forbid(unsafe_code)]
 

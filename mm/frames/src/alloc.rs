@@ -8,20 +8,10 @@
 use crate::error::AllocError;
 use crate::page::State;
 use crate::units::{FrameCount, MigrateType, Order, Pfn};
-use crate::zone::{Block, Frame, NoLocksHeld, Reclaim, Zone};
+use crate::zone::{Block, Frame, Reclaim, Zone};
 
 /// How often one request reclaims: other requests may take what it freed.
 const MAX_RETRIES: u32 = 8;
-
-/// The result of a reclaim.
-enum ReclaimProgress {
-    /// A block was made and belongs to the request.
-    Captured(Pfn),
-    /// Frames became free; other requests may take them.
-    Freed,
-    /// Nothing could be reclaimed.
-    Nothing,
-}
 
 impl Zone {
     /// Allocates one frame. Consecutive requests of one thread get adjacent frames where possible.
@@ -54,9 +44,10 @@ impl Zone {
         reclaim: Reclaim,
     ) -> Result<Block<'_>, AllocError> {
         let used = State::used(order);
-        let found = self.allocator().take_block(order, migrate_type, used);
-        let first =
-            found.map_or_else(|| slow_path(self, order, migrate_type, reclaim, used), Ok)?;
+        let first = match self.allocator().take_block(order, migrate_type, used) {
+            Some(first) => first,
+            None => slow_path(self, order, migrate_type, reclaim, used)?,
+        };
         Ok(Block::new(self, first, order))
     }
 }
@@ -101,36 +92,19 @@ fn slow_path(
             Err(error) => error,
         };
         let Reclaim::Allowed(promise) = &reclaim else { return Err(error) };
-        match compact_or_reclaim(zone, order, migrate_type, error, promise, tries) {
-            ReclaimProgress::Captured(pfn) => return Ok(pfn),
-            ReclaimProgress::Freed => tries += 1,
-            ReclaimProgress::Nothing => return Err(error),
+        if tries == MAX_RETRIES {
+            return Err(error);
         }
-    }
-}
-
-/// Compacts or reclaims for a request that was refused. For a block it compacts first, which
-/// takes no memory from an owner.
-fn compact_or_reclaim(
-    zone: &Zone,
-    order: Order,
-    migrate_type: MigrateType,
-    error: AllocError,
-    promise: &NoLocksHeld,
-    tries: u32,
-) -> ReclaimProgress {
-    if tries >= MAX_RETRIES {
-        return ReclaimProgress::Nothing;
-    }
-    if error == AllocError::NoFrames
-        && order > Order::SINGLE
-        && let Ok(pfn) = zone.compact_direct(order, migrate_type)
-    {
-        return ReclaimProgress::Captured(pfn);
-    }
-    if zone.reclaim_direct(FrameCount(order.frames().into()), promise).0 > 0 {
-        ReclaimProgress::Freed
-    } else {
-        ReclaimProgress::Nothing
+        // For a block compact first: that takes no memory from an owner.
+        if error == AllocError::NoFrames
+            && order > Order::SINGLE
+            && let Ok(pfn) = zone.compact_direct(order, migrate_type)
+        {
+            return Ok(pfn);
+        }
+        if zone.reclaim_direct(FrameCount(order.frames().into()), promise).0 == 0 {
+            return Err(error);
+        }
+        tries += 1;
     }
 }

@@ -3,14 +3,12 @@
 //! ```text
 //!  in use, with memory --discard--> in use, without --drop--> free; reads as zeros when next used
 //! ```
-//! The frames keep their owner, so they cannot be allocated and count against the limit. Only
-//! their memory is gone.
+//! The frames keep their owner and count against the limit. Only their memory is gone.
 //!
 //! # Invariants
 //! - INV-BALLOON-1: only the bytes of a frame whose one reference the caller holds *as a value*
-//!   are discarded. A chain holds its frames by number, and that number is a reference too. So a
-//!   frame with one reference, held as a value, is in no chain and no other thread can reach its
-//!   bytes.
+//!   are discarded. A chain holds a reference to each of its frames, too. So that frame is in no
+//!   chain, and no other thread can reach its bytes.
 
 use std::mem;
 use std::sync::Arc;
@@ -24,8 +22,8 @@ use crate::page::State;
 use crate::units::{FrameCount, MigrateType, Order, Pfn};
 use crate::zone::{Block, Frame, FrameAllocator, Reclaim, Target, Zone};
 
-/// Why memory was not released. The frames still belong to their owner; each byte of them is
-/// unchanged or zero.
+/// Why memory was not released. The frames still belong to their owner; each byte is unchanged or
+/// zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum DiscardError {
     /// Another reference to the frame exists, so its bytes are not the caller's alone.
@@ -40,15 +38,12 @@ pub enum DiscardError {
 }
 
 impl Frame<'_> {
-    /// Releases the memory of these frames to the OS, neighbours together. They read as zeros
-    /// afterwards and stay in use.
-    ///
-    /// It sorts them by number. Releasing part of a huge page splits it: prefer whole
-    /// [`OwnedBlock`]s where possible.
+    /// Releases the memory of these frames to the OS, sorted by number, neighbours together. They
+    /// read as zeros afterwards and stay in use. Releasing part of a huge page splits it: prefer
+    /// whole [`OwnedBlock`]s.
     ///
     /// # Errors
-    /// [`DiscardError`]. Some memory may have been released before the error. That is harmless,
-    /// since the bytes had no reader.
+    /// [`DiscardError`]. Some memory may have been released before the error.
     pub fn discard_all(frames: &mut [Frame<'_>]) -> Result<(), DiscardError> {
         frames.sort_unstable_by_key(Frame::pfn);
         for run in
@@ -58,7 +53,7 @@ impl Frame<'_> {
                 check_sole_reference(frame.zone().allocator(), frame.pfn())
             })?;
             // A run is at most all frames of a zone, which are fewer than u32::MAX.
-            run[0].zone().allocator().arena().decommit(run[0].pfn(), run.len() as u32)?;
+            run[0].zone().allocator().arena.decommit(run[0].pfn(), run.len() as u32)?;
         }
         Ok(())
     }
@@ -71,7 +66,7 @@ impl Target<'_> {
     /// [`DiscardError`] when another reference exists or the OS refuses.
     pub fn discard(&mut self) -> Result<(), DiscardError> {
         check_sole_reference(self.allocator(), self.pfn())?;
-        Ok(self.allocator().arena().decommit(self.pfn(), 1)?)
+        Ok(self.allocator().arena.decommit(self.pfn(), 1)?)
     }
 }
 
@@ -82,6 +77,15 @@ pub struct BalloonAccount {
     zone: Arc<Zone>,
     frames: AtomicU64,
     record_bytes: AtomicU64,
+}
+
+/// A [`Block`] that keeps its zone alive instead of borrowing it. Dropping it frees the frames.
+#[derive(Debug)]
+#[must_use = "dropping a block frees it"]
+pub struct OwnedBlock {
+    zone: Arc<Zone>,
+    first: Pfn,
+    order: Order,
 }
 
 impl Zone {
@@ -96,9 +100,8 @@ impl Zone {
     }
 
     /// Allocates a free frame that has memory, from the lowest pageblock; `None` when there is
-    /// none. Commits no memory and reclaims none: for owners that give memory to the host and
-    /// have no use for a frame without memory. Frames on per-CPU lists do not count:
-    /// [`Zone::drain`] empties the lists.
+    /// none. Commits no memory and reclaims none: for owners that give memory to the host. Frames
+    /// on per-CPU lists do not count: [`Zone::drain`] empties the lists.
     ///
     /// Locking: takes the zone lock.
     #[must_use]
@@ -117,60 +120,10 @@ impl Zone {
         self: &Arc<Self>,
         migrate_type: MigrateType,
     ) -> Option<OwnedBlock> {
-        let order = Order::PAGEBLOCK;
         let first = self.allocator().take_committed_block(migrate_type)?;
-        Some(OwnedBlock { zone: Arc::clone(self), first, order })
-    }
-}
-
-impl BalloonAccount {
-    /// Counts frames as ballooned: the host has their memory now.
-    pub fn add(&self, frames: FrameCount) {
-        self.frames.fetch_add(frames.0, Relaxed);
-        self.zone.allocator().ballooned.add_frames(frames);
+        Some(OwnedBlock { zone: Arc::clone(self), first, order: Order::PAGEBLOCK })
     }
 
-    /// Sets the size of the owner's own records. They are a part of
-    /// [`ZoneStats::descriptor_bytes`](crate::ZoneStats::descriptor_bytes). Units: bytes.
-    pub fn set_record_bytes(&self, bytes: u64) {
-        let before = self.record_bytes.swap(bytes, Relaxed);
-        self.zone.allocator().ballooned.replace_record_bytes(before, bytes);
-    }
-
-    /// Counts frames as no longer ballooned. Call it before the frames become free.
-    ///
-    /// # Panics
-    /// When fewer frames are ballooned: the owner's count is wrong, and the zone's would be.
-    pub fn remove(&self, frames: FrameCount) {
-        let less =
-            self.frames.fetch_update(Relaxed, Relaxed, |ballooned| ballooned.checked_sub(frames.0));
-        assert!(
-            less.is_ok() || std::thread::panicking(),
-            "{frames} leave the balloon, but it holds only {:?}",
-            less
-        );
-        self.zone.allocator().ballooned.remove_frames(frames);
-    }
-}
-
-impl Drop for BalloonAccount {
-    fn drop(&mut self) {
-        let left = FrameCount(*self.frames.get_mut());
-        self.zone.allocator().ballooned.remove_frames(left);
-        self.set_record_bytes(0);
-    }
-}
-
-/// A [`Block`] that keeps its zone alive instead of borrowing it. Dropping it frees the frames.
-#[derive(Debug)]
-#[must_use = "dropping a block frees it"]
-pub struct OwnedBlock {
-    zone: Arc<Zone>,
-    first: Pfn,
-    order: Order,
-}
-
-impl Zone {
     /// Allocates a block as [`Zone::alloc_block`] does, for owners that outlive the call.
     ///
     /// # Errors
@@ -189,6 +142,44 @@ impl Zone {
     }
 }
 
+impl BalloonAccount {
+    /// Counts frames as ballooned: the host has their memory now.
+    pub fn add(&self, frames: FrameCount) {
+        self.frames.fetch_add(frames.0, Relaxed);
+        self.zone.allocator().ballooned.fetch_add(frames.0, Relaxed);
+    }
+
+    /// Sets the size of the owner's own records. They are a part of
+    /// [`ZoneStats::descriptor_bytes`](crate::ZoneStats::descriptor_bytes). Units: bytes.
+    pub fn set_record_bytes(&self, bytes: u64) {
+        let before = self.record_bytes.swap(bytes, Relaxed);
+        // Wrapping, so it can also decrease. The sum over all accounts never goes below zero.
+        let change = bytes.wrapping_sub(before);
+        self.zone.allocator().balloon_record_bytes.fetch_add(change, Relaxed);
+    }
+
+    /// Counts frames as no longer ballooned. Call it before the frames become free.
+    ///
+    /// # Panics
+    /// When fewer frames are ballooned: the owner's count is wrong, and the zone's would be.
+    pub fn remove(&self, frames: FrameCount) {
+        let less = self.frames.fetch_update(Relaxed, Relaxed, |now| now.checked_sub(frames.0));
+        assert!(
+            less.is_ok() || std::thread::panicking(),
+            "{frames} leave the balloon, but it holds only {less:?}"
+        );
+        self.zone.allocator().ballooned.fetch_sub(frames.0, Relaxed);
+    }
+}
+
+impl Drop for BalloonAccount {
+    fn drop(&mut self) {
+        let left = *self.frames.get_mut();
+        self.zone.allocator().ballooned.fetch_sub(left, Relaxed);
+        self.set_record_bytes(0);
+    }
+}
+
 impl OwnedBlock {
     /// Returns the first frame.
     #[must_use]
@@ -196,20 +187,19 @@ impl OwnedBlock {
         self.first
     }
 
-    /// Returns the order: the number of frames as a power of two.
+    /// Returns the order.
     #[must_use]
     pub fn order(&self) -> Order {
         self.order
     }
 
-    /// Releases the memory of the block to the OS. It reads as zeros afterwards and the frames
-    /// stay in use.
+    /// Releases the memory of the block to the OS, as [`Frame::discard_all`] does.
     ///
     /// # Errors
     /// [`DiscardError`] when another reference exists or the OS refuses.
     pub fn discard(&mut self) -> Result<(), DiscardError> {
         check_sole_reference(self.zone.allocator(), self.first)?;
-        Ok(self.zone.allocator().arena().decommit(self.first, self.order.frames())?)
+        Ok(self.zone.allocator().arena.decommit(self.first, self.order.frames())?)
     }
 }
 
@@ -219,10 +209,9 @@ impl Drop for OwnedBlock {
     }
 }
 
-/// Checks INV-BALLOON-1. A later reference cannot reach the bytes either: it is a value, and in
-/// no chain.
+/// Checks INV-BALLOON-1. A later reference is a value, in no chain, and reaches no bytes either.
 fn check_sole_reference(allocator: &FrameAllocator, pfn: Pfn) -> Result<(), DiscardError> {
-    match allocator.tables().frames.state(pfn).references() {
+    match allocator.tables.frames.state(pfn).references() {
         1 => Ok(()),
         _ => Err(DiscardError::Shared { pfn }),
     }

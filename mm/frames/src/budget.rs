@@ -42,14 +42,12 @@ impl Deadline {
         Budget { total: self.at.map(|at| at.saturating_duration_since(Instant::now())) }
     }
 
-    /// Returns the deadline at a third of the time that is left. For work that may have to be
-    /// undone: undoing takes longer than doing.
+    /// Returns the deadline at a third of the time left: for work whose undoing takes longer.
     pub(crate) fn third(self) -> Self {
         let now = Instant::now();
         Self { at: self.at.map(|at| now + at.saturating_duration_since(now) / 3) }
     }
 
-    /// Returns whether the time is bounded.
     pub(crate) fn is_bounded(self) -> bool {
         self.at.is_some()
     }

@@ -1,11 +1,9 @@
 //! Frame chains: up to [`MAX_CHAIN`](crate::MAX_CHAIN) frames behind one lock, which guards all
 //! access to their bytes.
 //!
-//! The lock is asymmetric. Readers take it shared and wait at most as long as one copy takes. A
-//! thread that changes bytes or frames takes it exclusively and only ever *tries*. When it
-//! cannot, it leaves the work as a *pending* mark, which the last holder to leave finds. So a
-//! reader may stay as long as it likes and may allocate and free meanwhile, and no thread waits
-//! for it.
+//! Readers take the lock shared and wait at most as long as one copy takes. A thread that changes
+//! bytes or frames only *tries* to take it exclusively. When it cannot, it leaves the work as a
+//! *pending* mark, which the last holder to leave finds. No thread waits for a reader.
 //!
 //! # States
 //! ```text

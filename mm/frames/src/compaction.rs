@@ -1,36 +1,28 @@
-//! Frame compaction: moves frames out of high pageblocks into the free frames of low ones, so
-//! that whole 2 MiB blocks become free.
+//! Frame compaction: moves frames out of high pageblocks into the free frames of low ones, so that
+//! whole 2 MiB blocks become free: one frame in use keeps a pageblock from being released to the
+//! OS. (*Object* compaction moves objects between zspages, so that frames become free.)
 //!
-//! Freed objects leave free frames everywhere, and one frame in use keeps a 2 MiB pageblock from
-//! being released to the OS. Two scanners move towards each other (R-100):
-//!
+//! Two scanners move towards each other (R-100):
 //! ```text
 //!  pageblock 0                                                     online mark
 //!  |########|##.#####|###..###|....                 ...|#....#..|.#......|........|
 //!            ^ free scanner: lowest free frame              migrate scanner ^
 //!            -->                                                          <--
 //! ```
-//! The migrate scanner isolates movable frames from the highest pageblock down. The free scanner
-//! takes the lowest free frames. The pass is complete when they meet. The kernel's scanners run
-//! the other way round. Ours fill the bottom because the buddy allocator does, and because the
-//! highest pageblocks are released to the OS first.
+//! The kernel's scanners run the other way round. Ours fill the bottom because the buddy allocator
+//! does, and because the highest pageblocks are released to the OS first.
 //!
 //! A *pass* goes from the top until the scanners meet. When it runs out of its budget, the next
 //! compaction with the same kind of goal continues it, so short slices get as far as a single
 //! run. The free scanner needs no position: an index finds the lowest pageblock with a free
 //! frame. A pageblock in which nothing could be isolated gets a skip hint; the hints are reset
 //! after a whole pass without success.
-//!
-//! Not to be confused with *object* compaction, which moves objects between zspages so that frames
-//! become free.
 
 mod request;
 mod skip;
-mod suitable;
 mod fragmentation;
 mod costs;
 mod capture;
-mod contig_error;
 mod ranges;
 mod contig;
 mod candidates;
@@ -42,10 +34,11 @@ mod proactive;
 
 use std::ops::Range;
 
-pub use contig::{ContigRange, ContigRequest};
-pub use contig_error::ContigError;
+pub use contig::ContigRange;
 pub use proactive::{ProactiveCompactor, ProactiveOutcome, Proactiveness};
-pub use request::{CompactGoal, CompactOutcome, CompactRequest, FrameCompaction};
+pub use request::{
+    CompactGoal, CompactOutcome, CompactRequest, ContigError, ContigRequest, FrameCompaction,
+};
 
 #[cfg(test)]
 pub(crate) use capture::ContigCapture;
@@ -78,9 +71,8 @@ impl Zone {
     /// pageblocks. Pageblocks without memory do not count, so the score does not depend on past
     /// use. Units: percent.
     ///
-    /// The score is 0 while less than a pageblock is fragmented, since no pageblock could be
-    /// freed. It is also 0 while less than a 64th of the memory in use (frames in the balloon
-    /// excluded) is fragmented: that is not worth the copies.
+    /// The score is 0 while less than a pageblock is fragmented, since none could be freed, or less
+    /// than a 64th of the memory in use without the balloon: that is not worth the copies.
     ///
     /// Locking: takes the zone lock.
     #[must_use]
@@ -105,9 +97,6 @@ impl Zone {
 
     /// Allocates some range of this many frames: in the CMA region if it fits there, else where
     /// the fewest frames have to move.
-    ///
-    /// The search reads the state of each pageblock, and frames only in pageblocks in use. It
-    /// ends when enough ranges need no move.
     ///
     /// A range longer than a pageblock begins at a pageblock; a shorter one begins at a multiple
     /// of the next power of two.

@@ -27,12 +27,9 @@ pub enum ZoneError {
     /// A CMA region that is not made of whole pageblocks, or not inside the zone.
     #[error(
         "the CMA region of {} from {} on must be whole pageblocks inside the zone",
-        region.frames, region.first
+        .0.frames, .0.first
     )]
-    Region {
-        /// The region requested.
-        region: CmaRegion,
-    },
+    Region(CmaRegion),
     /// The OS refused an address range for the frames or for their tables.
     #[error("the OS refused address space for {capacity}: {source}")]
     Reserve {
@@ -61,23 +58,14 @@ pub enum AllocError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum PutError {
     /// The frame is not in use.
-    #[error("{pfn} is freed twice")]
-    NotInUse {
-        /// The frame.
-        pfn: Pfn,
-    },
+    #[error("{0} is freed twice")]
+    NotInUse(Pfn),
     /// The last reference went while the frame was locked or isolated.
-    #[error("{pfn} is freed while its page lock is held or it is isolated")]
-    Busy {
-        /// The frame.
-        pfn: Pfn,
-    },
+    #[error("{0} is freed while its page lock is held or it is isolated")]
+    Busy(Pfn),
     /// The last reference went while the frame still had an owner that migration may call.
-    #[error("{pfn} is freed while it still has an owner that can move it")]
-    Movable {
-        /// The frame.
-        pfn: Pfn,
-    },
+    #[error("{0} is freed while it still has an owner that can move it")]
+    Movable(Pfn),
 }
 
 /// An inconsistency in a zone: a bug in this crate, or a stray write from elsewhere.
@@ -92,23 +80,14 @@ pub enum CheckError {
         state: u32,
     },
     /// The free map and the descriptor of a frame disagree.
-    #[error("{pfn}: the free map and the descriptor disagree")]
-    FreeMap {
-        /// The frame.
-        pfn: Pfn,
-    },
+    #[error("{0}: the free map and the descriptor disagree")]
+    FreeMap(Pfn),
     /// Two free halves of one block were not merged.
-    #[error("{pfn} and its buddy are free and not merged")]
-    Unmerged {
-        /// One of them.
-        pfn: Pfn,
-    },
+    #[error("{0} and its buddy are free and not merged")]
+    Unmerged(Pfn),
     /// The state word of a pageblock, or a set it is in, does not fit its frames.
-    #[error("pageblock {block}: its state does not fit its frames")]
-    Pageblock {
-        /// Its number.
-        block: u32,
-    },
+    #[error("pageblock {0}: its state does not fit its frames")]
+    Pageblock(u32),
     /// A buddy list is broken, or holds a block that does not belong there.
     #[error("the list of free blocks of {order} of type {list_kind} is broken at {pfn}")]
     List {

@@ -1,9 +1,7 @@
-//! An allocator of table indices: allocates them densely, finds a free one in a few instructions,
-//! and accounts for the memory they need.
+//! An allocator of table indices: dense, and a free one is found in a few instructions.
 //!
 //! Indices come in *chunks*, so that their records fill whole OS pages. When a chunk has become
-//! empty, a callback of the owner releases the memory of its records. Such a chunk is used again
-//! before a fresh one is opened.
+//! empty, a callback of the owner releases the memory of its records.
 //!
 //! ```text
 //!  fresh --open--> partial <--> full
@@ -19,19 +17,13 @@
 use sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use sync::{Mutex, this_shard};
 use sys::{Backing, MapError, Table};
+use thiserror::Error;
 
-#[cfg(not(loom))]
-const WORDS: usize = 32;
-#[cfg(not(loom))]
-const BITS: usize = 64;
-#[cfg(loom)]
-const WORDS: usize = 1;
-#[cfg(loom)]
-const BITS: usize = 4;
+const WORDS: usize = if cfg!(loom) { 1 } else { 32 };
+const BITS: usize = if cfg!(loom) { 4 } else { 64 };
 
 /// The indices in a chunk. Records of `n` bytes make a chunk of `n * CHUNK` bytes: whole pages of
-/// 4 KiB for every even `n`. Where pages are larger, records of a chunk that fill no whole page
-/// are zeroed and stay.
+/// 4 KiB for every even `n`. Records that fill no whole page are zeroed and stay.
 pub const CHUNK: usize = WORDS * BITS;
 
 const ALL_WORDS: u32 = (u32::MAX as u64 >> (32 - WORDS)) as u32;
@@ -39,24 +31,25 @@ const ALL_BITS: u64 = u64::MAX >> (64 - BITS);
 const NONE: u32 = u32::MAX;
 
 /// Memory of the set for each chunk that it ever opened. Units: bytes.
-const SET_BYTES: u64 = (WORDS * size_of::<u64>() + 2 * size_of::<u32>() + size_of::<u64>()) as u64;
+const SET_BYTES: u64 = (WORDS * size_of::<u64>() + 4 * size_of::<u32>()) as u64;
 
 /// A chunk that is about to be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NewChunk {
     /// Its first index.
     pub first: usize,
-    /// Memory that the set itself needs for it: none when the chunk was open before. Units:
-    /// bytes.
+    /// Memory that the set itself needs for it: none when the chunk was open before. Units: bytes.
     pub set_bytes: u64,
 }
 
 /// Why no index was allocated. Nothing has changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum AllocIdError<E> {
     /// All indices are taken.
+    #[error("all numbers are taken")]
     Exhausted,
     /// The caller's `opening` refused to open a chunk.
+    #[error(transparent)]
     Refused(E),
 }
 
@@ -67,15 +60,16 @@ pub enum AllocIdError<E> {
 #[derive(Debug)]
 pub struct IdAllocator {
     shards: Box<[Mutex<Shard>]>,
-    /// A bit for each index: set when it is taken. Only the shard of the chunk accesses its
-    /// words.
+    /// A bit for each index: set when it is taken.
     taken: Table<AtomicU64>,
     /// A bit for each word of `taken`: set when the word has a clear bit.
     open: Table<AtomicU32>,
     /// Taken indices in a chunk.
     count: Table<AtomicU32>,
-    /// The neighbours of a chunk in its shard's list of partial chunks, or the next vacant chunk.
-    links: Table<AtomicU64>,
+    /// The chunk after a chunk in one of its shard's lists.
+    next: Table<AtomicU32>,
+    /// The chunk before a chunk in its shard's list of partial chunks.
+    previous: Table<AtomicU32>,
     capacity: usize,
     /// Chunks in the queues of all shards.
     emptied: AtomicU32,
@@ -90,8 +84,7 @@ struct Shard {
     opened: u32,
     /// The first of the emptied chunks whose records are still there.
     emptied: u32,
-    /// The number of emptied chunks whose records are being released. They are on no list, so
-    /// none of their indices can be allocated.
+    /// The number of emptied chunks whose records are being released. They are on no list.
     releasing: u32,
 }
 
@@ -104,24 +97,18 @@ impl IdAllocator {
         let shards = shards.max(1);
         let chunks = capacity.div_ceil(CHUNK).next_multiple_of(shards);
         let shard = |number| {
-            Mutex::ranked(
-                sync::Rank::Shard,
-                Shard {
-                    first: NONE,
-                    vacant: NONE,
-                    fresh: number as u32,
-                    opened: 0,
-                    emptied: NONE,
-                    releasing: 0,
-                },
-            )
+            let fresh = number as u32;
+            let (first, vacant, emptied) = (NONE, NONE, NONE);
+            let shard = Shard { first, vacant, fresh, opened: 0, emptied, releasing: 0 };
+            Mutex::ranked(sync::Rank::Shard, shard)
         };
         Ok(Self {
             shards: (0..shards).map(shard).collect(),
             taken: Table::reserve(chunks * WORDS, backing)?,
             open: Table::reserve(chunks, backing)?,
             count: Table::reserve(chunks, backing)?,
-            links: Table::reserve(chunks, backing)?,
+            next: Table::reserve(chunks, backing)?,
+            previous: Table::reserve(chunks, backing)?,
             capacity: chunks * CHUNK,
             emptied: AtomicU32::new(0),
         })
@@ -133,8 +120,7 @@ impl IdAllocator {
         self.capacity
     }
 
-    /// Allocates a free index. Before it opens a chunk it calls `opening`, which may refuse, under
-    /// the shard's lock.
+    /// Allocates a free index. Before it opens a chunk it calls `opening` under the shard's lock.
     ///
     /// # Errors
     /// [`AllocIdError`]; nothing has changed then.
@@ -179,9 +165,9 @@ impl IdAllocator {
         let open = self.open[chunk].load(Relaxed);
         // Take the first free bit of the first word that has one.
         let word = chunk * WORDS + open.trailing_zeros() as usize;
-        let bits = self.taken[word].load(Relaxed);
-        let bit = bits.trailing_ones() as usize;
-        let bits = bits | 1 << bit;
+        let taken = self.taken[word].load(Relaxed);
+        let bit = taken.trailing_ones() as usize;
+        let bits = taken | 1 << bit;
         self.taken[word].store(bits, Relaxed);
         // Keep the summaries: a full word leaves `open`, a full chunk leaves the list.
         if bits == ALL_BITS {
@@ -212,10 +198,10 @@ impl IdAllocator {
             return Err(AllocIdError::Exhausted);
         }
         let set_bytes = if was_open { 0 } else { SET_BYTES };
-        opening(NewChunk { first: chunk as usize * CHUNK, set_bytes })
-            .map_err(AllocIdError::Refused)?;
+        let first = chunk as usize * CHUNK;
+        opening(NewChunk { first, set_bytes }).map_err(AllocIdError::Refused)?;
         if was_open {
-            shard.vacant = Links::of(&self.links[chunk as usize]).next;
+            shard.vacant = self.next[chunk as usize].load(Relaxed);
         } else {
             shard.fresh += self.shards.len() as u32;
         }
@@ -262,23 +248,20 @@ impl IdAllocator {
         self.open[chunk].store(open | 1 << (word % WORDS), Relaxed);
         let count = self.count[chunk].load(Relaxed) - 1;
         self.count[chunk].store(count, Relaxed);
-        let alone = shard.first == chunk as u32 && Links::of(&self.links[chunk]).next == NONE;
-        // The last open chunk stays: otherwise a set that becomes empty again and again would
-        // call the OS each time.
+        let alone = shard.first == chunk as u32 && self.next[chunk].load(Relaxed) == NONE;
+        // The last open chunk stays: a set that becomes empty again and again calls no OS.
         if count == 0 && !alone {
             self.unlink(&mut shard, chunk as u32);
-            Links { prev: NONE, next: shard.emptied }.put(&self.links[chunk]);
+            self.next[chunk].store(shard.emptied, Relaxed);
             shard.emptied = chunk as u32;
             self.emptied.fetch_add(1, Relaxed);
         }
     }
 
-    /// Releases one emptied chunk: calls `emptied` with its first index. None of its indices can
-    /// be allocated until that returns. Returns whether there was such a chunk. One load when
-    /// there is none.
+    /// Releases one emptied chunk as [`IdAllocator::free`] does. Returns whether there was one. One
+    /// load when there is none.
     ///
-    /// Locking: takes the shards' locks one after the other. `emptied` is called without a lock,
-    /// since it may call the OS.
+    /// Locking: takes the shards' locks one after the other; `emptied` is called without a lock.
     pub fn release_emptied(&self, mut emptied: impl FnMut(usize)) -> bool {
         // Relaxed: a hint; a chunk that is missed is found by the next call.
         self.emptied.load(Relaxed) > 0
@@ -293,7 +276,7 @@ impl IdAllocator {
         emptied(chunk as usize * CHUNK);
         // The lock orders the release before the next allocation of an index.
         let mut shard = self.shards[number].lock();
-        Links { prev: NONE, next: shard.vacant }.put(&self.links[chunk as usize]);
+        self.next[chunk as usize].store(shard.vacant, Relaxed);
         shard.vacant = chunk;
         shard.opened -= 1;
         shard.releasing -= 1;
@@ -302,7 +285,7 @@ impl IdAllocator {
 
     fn pop_emptied(&self, shard: &mut Shard) -> Option<u32> {
         let chunk = Some(shard.emptied).filter(|&chunk| chunk != NONE)?;
-        shard.emptied = Links::of(&self.links[chunk as usize]).next;
+        shard.emptied = self.next[chunk as usize].load(Relaxed);
         self.emptied.fetch_sub(1, Relaxed);
         Some(chunk)
     }
@@ -324,51 +307,31 @@ impl IdAllocator {
     /// Returns the memory of the set itself, in bytes; the records belong to the caller.
     #[must_use]
     pub fn metadata_bytes(&self) -> usize {
-        let touched: usize =
-            self.shards.iter().map(|shard| shard.lock().fresh as usize / self.shards.len()).sum();
-        touched * SET_BYTES as usize
+        let opened = |shard: &Mutex<Shard>| shard.lock().fresh as usize / self.shards.len();
+        self.shards.iter().map(opened).sum::<usize>() * SET_BYTES as usize
     }
 
     /// Adds a chunk to the shard's list of partial chunks.
     fn push(&self, shard: &mut Shard, chunk: u32) {
         if shard.first != NONE {
-            let link = &self.links[shard.first as usize];
-            Links { prev: chunk, ..Links::of(link) }.put(link);
+            self.previous[shard.first as usize].store(chunk, Relaxed);
         }
-        Links { prev: NONE, next: shard.first }.put(&self.links[chunk as usize]);
+        self.previous[chunk as usize].store(NONE, Relaxed);
+        self.next[chunk as usize].store(shard.first, Relaxed);
         shard.first = chunk;
     }
 
-    /// Removes a chunk from the shard's list of partial chunks.
     fn unlink(&self, shard: &mut Shard, chunk: u32) {
-        let Links { prev, next } = Links::of(&self.links[chunk as usize]);
-        if prev == NONE {
+        let next = self.next[chunk as usize].load(Relaxed);
+        let previous = self.previous[chunk as usize].load(Relaxed);
+        if previous == NONE {
             shard.first = next;
         } else {
-            let link = &self.links[prev as usize];
-            Links { next, ..Links::of(link) }.put(link);
+            self.next[previous as usize].store(next, Relaxed);
         }
         if next != NONE {
-            let link = &self.links[next as usize];
-            Links { prev, ..Links::of(link) }.put(link);
+            self.previous[next as usize].store(previous, Relaxed);
         }
-    }
-}
-
-/// Two chunk numbers in a word: `next` in the low half, `prev` in the high one.
-struct Links {
-    prev: u32,
-    next: u32,
-}
-
-impl Links {
-    fn of(word: &AtomicU64) -> Self {
-        let bits = word.load(Relaxed);
-        Self { prev: (bits >> 32) as u32, next: bits as u32 }
-    }
-
-    fn put(&self, word: &AtomicU64) {
-        word.store(u64::from(self.prev) << 32 | u64::from(self.next), Relaxed);
     }
 }
 

@@ -92,7 +92,7 @@ fn measure<T>(
     rounds: usize,
     mut work: impl FnMut() -> T,
 ) -> Seen {
-    zone.allocator().holds().start();
+    zone.allocator().buddy.holds.start();
     let mut took = Duration::ZERO;
     for _ in 0..rounds {
         let start = thread_cpu_time();
@@ -100,7 +100,7 @@ fn measure<T>(
         took = took.max(thread_cpu_time() - start);
         drop(returned);
     }
-    let holds = zone.allocator().holds().stop();
+    let holds = zone.allocator().buddy.holds.stop();
     let hold =
         holds.len().checked_sub(1 + holds.len() / 1000).map_or(Duration::ZERO, |at| holds[at]);
     Seen { call: call.into(), holds: holds.len(), hold, took }

@@ -64,3 +64,9 @@ mod poison_tests;
 #[path = "../tests/driver/store.rs"]
 #[cfg_attr(shuttle, expect(dead_code, reason = "models use a part of it"))]
 mod store;
+
+/// Small zones, for these unit tests and for those in `tests/`.
+#[cfg(test)]
+#[path = "../tests/driver/zones.rs"]
+#[cfg_attr(any(loom, shuttle), expect(dead_code, reason = "models use a part of it"))]
+mod zones;

@@ -7,19 +7,18 @@
 //!  Zone::soft_offline, content moved--+            +-- in use: retired at its last reference
 //! ```
 //! A frame is marked as failed before its last reference is put, and the thread that frees it
-//! checks the mark: so no free list ever gets it. The content of a failed frame is lost. A caller
-//! that copies bytes out of a chain checks [`Shared::has_failed`](crate::Shared::has_failed)
-//! afterwards. Migration does not move a failed frame.
+//! checks the mark: so no free list ever gets it. Migration does not move a failed frame. Its
+//! content is lost: a caller that copies bytes out of a chain checks
+//! [`Shared::has_failed`](crate::Shared::has_failed) afterwards.
 //!
-//! A retired frame stays charged: like the kernel's `HardwareCorrupted` memory it is no longer
-//! usable, and its pageblock is never wholly free again. The OS maps a healthy page in its place,
-//! or none. A frame that [`Zone::soft_offline`] retired keeps its page, which is not accessed any
-//! more.
+//! A retired frame stays charged, like the kernel's `HardwareCorrupted` memory, and its pageblock
+//! is never wholly free again. The OS maps a healthy page in its place, or none; after
+//! [`Zone::soft_offline`] it keeps its page, which is not accessed any more.
 
 use thiserror::Error;
 
 use crate::alloc;
-use crate::migrate::{Isolated, MigratedSource, Targets};
+use crate::migrate::{MigratedSource, Targets};
 use crate::page::Kind;
 use crate::units::{FrameCount, MigrateType, Order, Pfn};
 use crate::zone::{MigrateMode, Reclaim, Target, Zone};
@@ -32,7 +31,7 @@ pub struct MemoryFailureStats {
     pub total: FrameCount,
     /// Those of them that are retired.
     pub recovered: FrameCount,
-    /// Those of them that are still in use. Each is retired when its owner frees it.
+    /// Those of them that are still in use, to be retired when freed.
     pub delayed: FrameCount,
 }
 
@@ -60,8 +59,8 @@ pub enum OfflineError {
 }
 
 impl Zone {
-    /// Retires a frame whose memory can still be read, as corrected errors announce. Moves its
-    /// content first, if it has any (KERNEL: `soft_offline_page`).
+    /// Retires a frame whose memory can still be read. Moves its content first, if it has any
+    /// (KERNEL: `soft_offline_page`).
     ///
     /// Locking: briefly all locks of the zone, then as migration. Call it with no lock of the
     /// zone or of an owner held.
@@ -76,12 +75,9 @@ impl Zone {
         if self.allocator().offline_free(pfn) || self.has_failed(pfn) {
             return Ok(());
         }
-        let mut batch: Vec<Isolated<'_>> = self.isolate(pfn).into_iter().collect();
-        if batch.is_empty() {
-            return Err(OfflineError::Busy { pfn });
-        }
-        let done =
-            self.migrate_pages(&mut batch, &mut OfflineTargets { zone: self }, MigrateMode::Sync);
+        let mut batch = vec![self.isolate(pfn).ok_or(OfflineError::Busy { pfn })?];
+        let mut targets = OfflineTargets { zone: self };
+        let done = self.migrate_pages(&mut batch, &mut targets, MigrateMode::Sync);
         match (done.migrated + done.gone, done.out_of_frames) {
             (1, _) => Ok(()),
             (_, true) => Err(OfflineError::NoFrames { pfn }),
@@ -106,8 +102,7 @@ impl Zone {
         }
     }
 
-    /// Returns whether a frame, or the block that contains it, is in use. The state is in the
-    /// first frame of the block.
+    /// Returns whether a frame, or the block that contains it, is in use.
     fn is_in_use(&self, pfn: Pfn) -> bool {
         Order::SINGLE.and_larger().into_iter().any(|order| {
             let state = self.tables().frames.state(Pfn(pfn.0 & !(order.frames() - 1)));
@@ -128,12 +123,11 @@ impl Zone {
         pfn: Pfn,
         injection: sys::memory_failure::Injection,
     ) -> Result<(), String> {
-        self.allocator().arena().inject(pfn, injection).map_err(|errno| errno.to_string())
+        self.allocator().arena.inject(pfn, injection).map_err(|errno| errno.to_string())
     }
 }
 
-/// Targets for a soft offline. Marks the old frame as failed before it is freed (R-025: once, and
-/// after the owner's reference was put).
+/// Targets for a soft offline. Marks the old frame as failed before it is freed (R-025).
 struct OfflineTargets<'z> {
     zone: &'z Zone,
 }

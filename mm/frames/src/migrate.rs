@@ -1,7 +1,7 @@
 //! Migration: moves the content of a frame to another frame while its owner and its readers keep
-//! using it.
+//! using it. `docs/migration.md` follows a frame through it and has the reference counts.
 //!
-//! An owner registers its [`MovableOps`] with the zone and [makes frames
+//! An owner registers its [`MovableOps`](crate::MovableOps) with the zone and [makes frames
 //! movable](Owner::set_movable) under its number. From then on any thread may ask for one of them
 //! to be moved:
 //!
@@ -19,16 +19,6 @@
 //! old frame's owner, and only a `Committed` reports success. The kernel checks these rules with
 //! assertions; here a violation does not compile.
 //!
-//! # Reference counts
-//! | | old frame | new frame |
-//! |---|---|---|
-//! | before | 1, the owner's | 1, the target's |
-//! | isolated | 2 | |
-//! | committed | 1, the isolation's | 1, the owner's |
-//! | done | 0, freed | 1 |
-//! | again, failed, put back | 1 | 0, freed |
-//! | the owner released it after isolation | 1, then 0, freed | 0, freed |
-//!
 //! # Locking
 //! Each callback that gets a [`LockedFrame`](crate::LockedFrame) runs with the page lock of the old
 //! frame held. The page lock is only tried, and only migration takes it: an owner releases a frame
@@ -40,7 +30,7 @@ mod owner;
 mod targets;
 mod pages;
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 pub use isolated::Isolated;
 pub use owner::{Owner, OwnersExhausted, SetMovableError};
@@ -49,19 +39,9 @@ pub use targets::{MigratedSource, Targets};
 
 use crate::page::State;
 use crate::units::Pfn;
-use crate::zone::{MigrateMode, Movability, MovableOps, Zone};
+use crate::zone::{MigrateMode, Movability, Zone};
 
 impl Zone {
-    /// Registers an owner and publishes its callbacks.
-    ///
-    /// # Errors
-    /// [`OwnersExhausted`] when all numbers are taken.
-    pub fn register(self: &Arc<Self>, ops: Weak<dyn MovableOps>) -> Result<Owner, OwnersExhausted> {
-        let owner = self.reserve_owner()?;
-        owner.publish(ops);
-        Ok(owner)
-    }
-
     /// Reserves a number for an owner that is still being built. It can make frames movable at
     /// once; its callbacks run only after [`Owner::publish`].
     ///
@@ -112,8 +92,7 @@ impl Zone {
         pages::migrate_pages(self, batch, targets, mode)
     }
 
-    /// Returns whether a frame in this state can be moved: it has an owner, and frames move in
-    /// this zone.
+    /// Returns whether a frame in this state has an owner that can move it.
     pub(crate) fn can_move(&self, state: State) -> bool {
         self.moves_frames() && state.owner().is_some()
     }
@@ -121,7 +100,7 @@ impl Zone {
     /// Returns how many frames are isolated now.
     #[must_use]
     pub fn isolated(&self) -> u64 {
-        self.events().isolated()
+        self.vmstat().nr_isolated
     }
 }
 

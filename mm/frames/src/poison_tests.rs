@@ -5,38 +5,29 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::page::State;
+use crate::zones::{take, take_block, zone_with};
 use crate::{
-    AllocError, Backing, CheckError, CompactOutcome, CompactRequest, ContigError, ContigRequest,
-    Frame, FrameCount, MigrateType, NoLocksHeld, Order, Reclaim, Zone, ZoneConfig,
+    AllocError, CheckError, CompactOutcome, CompactRequest, ContigError, ContigRequest, FrameCount,
+    MigrateType, NoLocksHeld, Order, Reclaim, Zone,
 };
 
 const MOVABLE: MigrateType = MigrateType::Movable;
 
 fn zone() -> Arc<Zone> {
-    let config = ZoneConfig {
-        capacity: FrameCount(2048),
-        lists: Some(1),
-        backing: Backing::Heap,
-        ..ZoneConfig::default()
-    };
-    Arc::new(Zone::new(config).expect("a small zone"))
-}
-
-fn alloc(zone: &Zone) -> Result<Frame<'_>, AllocError> {
-    zone.alloc_frame(MOVABLE, Reclaim::NotAllowed)
+    zone_with(2048, |config| config.lists = Some(1))
 }
 
 /// Poisons the zone. Corrupts the state of a frame on the per-CPU list, then drains the list, which
 /// panics. By then the frame is counted as free, is on no buddy list yet, and is still on the
 /// per-CPU list.
 fn poison(zone: &Zone) {
-    let mut held: Vec<_> = (0..256).map(|_| alloc(zone).expect("room")).collect();
+    let mut held: Vec<_> = (0..256).map(|_| take(zone).expect("room")).collect();
     let broken = held[255].pfn();
     held.truncate(254);
     // These stay in use: the test is only about the others.
     held.into_iter().for_each(mem::forget);
     zone.tables().frames.change(broken, State::CACHED, State::INSIDE);
-    assert!(zone.allocator().list(0).len_hint() > 1, "frames are at hand");
+    assert!(zone.allocator().lists[0].len_hint() > 1, "frames are at hand");
     catch_unwind(AssertUnwindSafe(|| zone.drain())).expect_err("the frame is not cached");
 }
 
@@ -55,15 +46,11 @@ fn a_poisoned_zone_hands_out_nothing() {
     let mut room = zone.reserve(FrameCount(2)).expect("room");
     poison(&zone);
     let refused = AllocError::Poisoned;
-    assert_eq!(alloc(&zone).map(drop), Err(refused));
+    assert_eq!(take(&zone).map(drop), Err(refused));
     let reclaim = Reclaim::Allowed(NoLocksHeld::promise());
     assert_eq!(zone.alloc_frame(MOVABLE, reclaim).map(drop), Err(refused));
     for order in Order::SINGLE.and_larger() {
-        assert_eq!(
-            zone.alloc_block(order, MOVABLE, Reclaim::NotAllowed).map(drop),
-            Err(refused),
-            "{order}"
-        );
+        assert_eq!(take_block(&zone, order).map(drop), Err(refused), "{order}");
     }
     assert_eq!(
         zone.alloc_owned_block(Order::PAGEBLOCK, MOVABLE, Reclaim::NotAllowed).map(drop),
@@ -99,8 +86,8 @@ fn a_poisoned_zone_moves_and_reclaims_nothing() {
 #[test]
 fn frames_freed_to_a_poisoned_zone_are_lost() {
     let zone = zone();
-    let frame = alloc(&zone).expect("room");
-    let block = zone.alloc_block(Order::PAGEBLOCK, MOVABLE, Reclaim::NotAllowed).expect("room");
+    let frame = take(&zone).expect("room");
+    let block = take_block(&zone, Order::PAGEBLOCK).expect("room");
     let contig = zone.alloc_contig_frames(FrameCount(3), ContigRequest::default()).expect("room");
     let (room, over_limit) =
         (zone.reserve(FrameCount(2)).expect("room"), zone.allow_over_limit(FrameCount(1)));
@@ -118,12 +105,12 @@ fn frames_freed_to_a_poisoned_zone_are_lost() {
 #[test]
 fn a_panic_elsewhere_does_not_poison_a_zone() {
     let zone = zone();
-    let block = zone.alloc_block(Order::PAGEBLOCK, MOVABLE, Reclaim::NotAllowed).expect("room");
+    let block = take_block(&zone, Order::PAGEBLOCK).expect("room");
     let unwound = catch_unwind(AssertUnwindSafe(|| {
         let _freed_while_unwinding = block;
         panic!("not in the zone");
     }));
     assert!(unwound.is_err() && !zone.is_poisoned());
-    drop(alloc(&zone).expect("as before"));
+    drop(take(&zone).expect("as before"));
     zone.check().expect("consistent");
 }

@@ -3,9 +3,9 @@
 //! A request calls shrinkers itself ([`Zone::reclaim_direct`]); the [`Kswapd`] thread calls them
 //! before a request has to.
 
-mod shrink;
 mod kswapd;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 
 pub use kswapd::{Kswapd, KswapdError};
@@ -35,7 +35,9 @@ impl Zone {
     /// Returns an estimate of the frames that all shrinkers together could free.
     #[must_use]
     pub fn shrinkable(&self) -> FrameCount {
-        shrink::count(self)
+        let shrinkers = self.shrinkers().snapshot().into_iter();
+        let counts = shrinkers.map(|shrinker| catch_panic(|| shrinker.count()));
+        FrameCount(counts.fold(0, u64::saturating_add))
     }
 
     /// Calls shrinkers, in the order of their priority, until they have freed `want` frames.
@@ -44,7 +46,18 @@ impl Zone {
     ///
     /// Locking: no lock is held while they run.
     pub fn shrink(&self, want: FrameCount, promise: &NoLocksHeld) -> FrameCount {
-        shrink::shrink(self, want, promise)
+        if self.is_poisoned() {
+            return FrameCount(0);
+        }
+        let mut freed = 0_u64;
+        for shrinker in self.shrinkers().snapshot() {
+            if freed >= want.0 {
+                break;
+            }
+            let target = FrameCount(want.0 - freed);
+            freed = freed.saturating_add(catch_panic(|| shrinker.scan(target, promise)));
+        }
+        FrameCount(freed)
     }
 
     /// Calls shrinkers for a request that would be refused: [`Zone::shrink`], counted as a stall.
@@ -62,6 +75,11 @@ impl Drop for ShrinkerRegistration {
     fn drop(&mut self) {
         self.zone.shrinkers().remove(self.id);
     }
+}
+
+/// Returns what a call freed: nothing if it panics.
+fn catch_panic(call: impl FnOnce() -> FrameCount) -> u64 {
+    catch_unwind(AssertUnwindSafe(call)).map_or(0, |frames| frames.0)
 }
 
 #[cfg(all(test, not(any(loom, shuttle))))]

@@ -13,7 +13,6 @@ impl Pfn {
         self.0 as usize
     }
 
-    /// Returns the pageblock of the frame.
     pub(crate) const fn block(self) -> BlockIndex {
         BlockIndex(self.0 >> PAGEBLOCK_ORDER)
     }
@@ -23,7 +22,6 @@ impl Pfn {
         self.0 & (PAGEBLOCK_FRAMES - 1)
     }
 
-    /// Returns the number of the frame that is `frames` further.
     pub(crate) const fn plus(self, frames: u32) -> Self {
         Self(self.0 + frames)
     }
@@ -49,7 +47,6 @@ impl BlockIndex {
         self.0 as usize
     }
 
-    /// Returns the first frame of the pageblock.
     pub(crate) const fn first(self) -> Pfn {
         Pfn(self.0 << PAGEBLOCK_ORDER)
     }
@@ -67,8 +64,7 @@ impl Order {
     /// The largest block.
     pub const MAX: Self = Self(MAX_ORDER);
 
-    /// Returns the order of a block of `1 << exponent` frames, or `None` when it is above
-    /// [`MAX_ORDER`].
+    /// Returns the order of a block of `1 << exponent` frames; `None` above [`MAX_ORDER`].
     #[must_use]
     pub const fn new(exponent: u8) -> Option<Self> {
         if exponent <= MAX_ORDER { Some(Self(exponent)) } else { None }
@@ -90,7 +86,6 @@ impl Order {
         self.0 as usize
     }
 
-    /// Returns the next larger order, or `None` for [`Order::MAX`].
     pub(crate) fn next(self) -> Option<Self> {
         Self::new(self.0 + 1)
     }
@@ -100,13 +95,11 @@ impl Order {
         (self.0..=MAX_ORDER).map(Self)
     }
 
-    /// Returns the order of the largest aligned block that starts at `pfn` and ends at or before
-    /// `end`.
+    /// Returns the order of the largest aligned block that starts at `pfn` and ends by `end`.
     pub(crate) fn fitting(pfn: Pfn, end: Pfn) -> Self {
-        let aligned = pfn.0.trailing_zeros();
-        let room = (end.0 - pfn.0).ilog2();
-        // The minimum is at most MAX_ORDER, so it fits.
-        Self(aligned.min(room).min(u32::from(MAX_ORDER)) as u8)
+        let exponent = pfn.0.trailing_zeros().min((end.0 - pfn.0).ilog2());
+        // At most MAX_ORDER, so it fits.
+        Self(exponent.min(u32::from(MAX_ORDER)) as u8)
     }
 }
 
@@ -141,8 +134,7 @@ impl fmt::Display for FrameCount {
     }
 }
 
-/// What can be done with a frame later. Frames of one type share pageblocks, so that movable ones
-/// can be migrated away.
+/// Whether a frame can be moved. Frames of one type share pageblocks, so that some can be emptied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MigrateType {
     /// It stays where it is until it is freed.

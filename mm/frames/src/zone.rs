@@ -3,12 +3,10 @@
 //! [`allocator`] takes and frees frames by itself; what calls owners when no frame is free is in
 //! the modules after this one: reclaim, migration, compaction, and the allocation that uses them.
 
-mod balloon_totals;
 mod config;
 mod pcp;
 mod lock;
-mod request;
-mod watermarks;
+mod shrinker;
 mod kswapd_state;
 mod allocator;
 mod drain;
@@ -20,7 +18,6 @@ mod locked;
 mod target;
 mod ops;
 mod registry;
-mod shrinker;
 mod compact_state;
 mod vmstat;
 
@@ -29,20 +26,19 @@ pub(crate) use compact_state::{CompactState, DeferDecision, ScanPosition};
 pub use config::{Movability, ZoneConfig};
 pub use decommit::{KEEP_ONE_IN, RELEASE_BATCH};
 pub(crate) use drain::CpuListsState;
-pub(crate) use kswapd_state::{KswapdPhase, KswapdState};
+pub(crate) use kswapd_state::KswapdPhase;
 pub use locked::LockedFrame;
 pub(crate) use locked::{LruPlace, ReplacedBy};
 pub(crate) use lru::LruLists;
 pub use lru::{Lru, LruStats};
 pub use ops::{MigrateMode, MovableOps};
+pub use pressure::{Pressure, Watermarks};
 pub(crate) use registry::{Callbacks, OWNERS, Registry};
-pub use request::{NoLocksHeld, Reclaim};
 pub(crate) use shrinker::Shrinkers;
-pub use shrinker::{Shrinker, ShrinkerPriority};
+pub use shrinker::{NoLocksHeld, Reclaim, Shrinker, ShrinkerPriority};
 pub use target::{Committed, MigrateError, Target};
 pub use vmstat::VmStat;
 pub(crate) use vmstat::{Events, add};
-pub use watermarks::{Pressure, Watermarks};
 
 use crate::buddy::Tables;
 use crate::budget::Budget;
@@ -84,8 +80,7 @@ impl Zone {
         self.allocator.capacity()
     }
 
-    /// Sets the limit on frames in use. If more are in use already, the zone refuses requests until
-    /// enough were freed.
+    /// Sets the limit on frames in use. Above it, requests are refused until enough were freed.
     ///
     /// Locking: all locks of the zone for a moment, then as [`Zone::release_excess_if_due`].
     pub fn set_limit(&self, limit: Option<FrameCount>) {
@@ -97,7 +92,7 @@ impl Zone {
     /// and moves nothing. Frames in use keep their bytes; those that are freed are lost.
     #[must_use]
     pub fn is_poisoned(&self) -> bool {
-        self.allocator.is_poisoned()
+        self.allocator.buddy.is_poisoned()
     }
 
     /// Drains the per-CPU lists, so that no stray frame pins a pageblock.
@@ -110,9 +105,8 @@ impl Zone {
     }
 
     /// Decommits free pageblocks if there are more than the zone keeps, at most
-    /// [`RELEASE_BATCH`], and wakes the reclaim thread if memory is short.
-    /// Costs two loads if neither is the case. [`Zone::trim`] and [`Zone::release_excess`] decommit
-    /// all of them.
+    /// [`RELEASE_BATCH`], and wakes the reclaim thread if memory is short. Costs two loads if
+    /// neither is the case. [`Zone::trim`] and [`Zone::release_excess`] decommit all of them.
     ///
     /// Freeing a frame of a chain only sets a flag: the caller holds locks, and the OS may block.
     /// Call this after releasing them.
@@ -133,21 +127,19 @@ impl Zone {
     ///
     /// Locking: the per-CPU lists, one after the other, and the zone lock, in short turns.
     pub fn trim(&self) {
-        self.allocator.trim();
+        self.allocator.drain_lists_above(0);
+        while self.allocator.release_one(|_| self.tables().idle.highest()) {}
     }
 
-    /// Releases free pageblocks to the OS until only the kept ones are left or the budget runs
-    /// out. Returns the number of frames released.
-    ///
-    /// For a background thread; callers that free memory use [`Zone::release_excess_if_due`].
+    /// Releases free pageblocks to the OS, for a background thread, until only the kept ones are
+    /// left or the budget runs out. Returns the number of frames released.
     ///
     /// Locking: the zone lock, in short turns; the OS is called without it.
     pub fn release_excess(&self, budget: Budget) -> FrameCount {
         self.allocator.release_until(budget.start())
     }
 
-    /// Returns the most frames of free pageblocks that keep their memory for the next requests.
-    /// [`Zone::trim`] leaves none.
+    /// Returns the most free frames that keep their memory. [`Zone::trim`] leaves none.
     ///
     /// Locking: takes the zone lock.
     #[must_use]
@@ -156,11 +148,10 @@ impl Zone {
         FrameCount(u64::from(kept) * u64::from(PAGEBLOCK_FRAMES))
     }
 
-    /// Returns whether the memory of a frame has failed. If it returns `false`, the bytes that
-    /// the calling thread read before were valid.
+    /// Returns whether the memory of a frame has failed. If not, bytes read before were valid.
     #[must_use]
     pub fn has_failed(&self, pfn: Pfn) -> bool {
-        self.allocator.tables.failed.contains(pfn.index())
+        self.allocator.has_failed(pfn)
     }
 
     /// Returns how often memory of the zone was reported as failed. One load.
@@ -169,8 +160,7 @@ impl Zone {
         self.allocator.tables.failed.reports()
     }
 
-    /// Returns the counters of migration, compaction and reclaim. Each is exact; together they are
-    /// not a snapshot of one moment.
+    /// Returns the counters of migration, compaction and reclaim, not as a snapshot of one moment.
     #[must_use]
     pub fn vmstat(&self) -> VmStat {
         self.events.vmstat()
@@ -181,11 +171,10 @@ impl Zone {
     /// Locking: the zone lock.
     #[must_use]
     pub fn watermarks(&self) -> Watermarks {
-        Watermarks::of(self.allocator.read_buddy(|buddy| self.allocator.usable(buddy)))
+        Watermarks::of(self.allocator.read_buddy(|buddy| self.allocator.usable_and_free(buddy).0))
     }
 
-    /// Returns how short this zone's memory is. Frames on per-CPU lists count as used: up to 64 a
-    /// list.
+    /// Returns how short this zone's memory is. Frames on per-CPU lists count as used.
     ///
     /// Locking: the zone lock.
     #[must_use]
@@ -195,39 +184,28 @@ impl Zone {
         Watermarks::of(usable).pressure(free)
     }
 
-    /// Returns the allocator, which takes and frees frames without calling an owner.
-    pub(crate) fn allocator(&self) -> &FrameAllocator {
-        &self.allocator
-    }
-
-    /// Returns the metadata of frames and pageblocks.
-    pub(crate) fn tables(&self) -> &Tables {
-        &self.allocator.tables
-    }
-
-    /// Returns the registered owners.
     pub(crate) fn registry(&self) -> &Registry {
         &self.registry
     }
 
-    /// Returns the registered shrinkers.
     pub(crate) fn shrinkers(&self) -> &Shrinkers {
         &self.shrinkers
     }
 
-    /// Returns the state of the kswapd thread.
-    pub(crate) fn kswapd(&self) -> &KswapdState {
-        &self.allocator.kswapd
-    }
-
-    /// Returns the counters.
     pub(crate) fn events(&self) -> &Events {
         &self.events
     }
 
-    /// Returns the state that compactions share.
     pub(crate) fn compaction(&self) -> &CompactState {
         &self.compaction
+    }
+
+    pub(crate) fn allocator(&self) -> &FrameAllocator {
+        &self.allocator
+    }
+
+    pub(crate) fn tables(&self) -> &Tables {
+        &self.allocator.tables
     }
 
     /// Returns whether frames of registered owners move.
@@ -240,7 +218,6 @@ impl Zone {
 mod frame;
 mod charge;
 mod reservation;
-mod over_limit;
 mod stats;
 mod info;
 mod check;
@@ -248,8 +225,7 @@ mod check;
 pub use charge::MemoryUsage;
 pub use frame::{Block, Frame, PageLock};
 pub use info::{BuddyInfo, PageTypeInfo};
-pub use over_limit::OverLimit;
-pub use reservation::Reservation;
+pub use reservation::{OverLimit, Reservation};
 pub use stats::ZoneStats;
 
 #[cfg(all(test, not(loom)))]

@@ -5,46 +5,40 @@
 
 #[expect(dead_code, reason = "each test uses a part of it")]
 mod driver;
+#[path = "driver/random.rs"]
+mod random;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use frames::{
-    AllocError, Backing, Budget, CompactGoal, CompactOutcome, CompactRequest, FrameCount,
-    MigrateMode, MigrateType, Movability, NoLocksHeld, Order, PAGEBLOCK_FRAMES, ProactiveCompactor,
-    ProactiveOutcome, Proactiveness, Reclaim, Watermarks, Zone, ZoneConfig,
+    AllocError, CompactGoal, CompactOutcome, CompactRequest, FrameCount, MigrateMode, MigrateType,
+    Movability, Order, PAGEBLOCK_FRAMES, Reclaim, Watermarks, Zone,
 };
 
-use driver::{Driver, Response};
+use driver::zones::{quietly, take_all};
+use driver::{Driver, Response, compacted_block, zone_of_blocks};
+use random::random;
 
 const BLOCK: u32 = PAGEBLOCK_FRAMES;
 
 fn zone(blocks: u32, movability: Movability) -> Arc<Zone> {
-    let config = ZoneConfig {
-        capacity: FrameCount((blocks * BLOCK).into()),
-        backing: Backing::Heap,
-        lists: Some(2),
-        movability,
-        ..ZoneConfig::default()
-    };
-    Arc::new(Zone::new(config).expect("a small zone"))
-}
-
-fn random(state: &mut u64) -> u64 {
-    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-    *state >> 33
+    zone_of_blocks(blocks, |config| config.movability = movability)
 }
 
 /// Fills the zone and frees `count` frames at random, so that no two neighbours of an aligned
 /// pair are free.
 fn scatter(driver: &Driver, count: u64, seed: u64) {
     let pages = driver.fill();
-    let (mut state, mut left) = (seed, count);
+    let mut state = seed;
+    let mut next = || {
+        state = random(state);
+        (state >> 33) as usize
+    };
     let mut pairs: Vec<usize> = (0..pages.len() / 2).collect();
-    while left > 0 {
-        let pair = pairs.swap_remove(random(&mut state) as usize % pairs.len());
-        driver.release(pages[pair * 2 + (random(&mut state) & 1) as usize]);
-        left -= 1;
+    for _ in 0..count {
+        let pair = pairs.swap_remove(next() % pairs.len());
+        driver.release(pages[pair * 2 + (next() & 1)]);
     }
 }
 
@@ -68,9 +62,8 @@ fn request_in_time(movability: Movability, order: Order, seed: u64) -> Option<bo
     let plain = zone.alloc_block(order, MigrateType::Unmovable, Reclaim::NotAllowed).map(drop);
     assert_eq!(plain, Err(AllocError::NoFrames), "no block is free beforehand");
     let in_use = zone.stats().in_use.0;
-    let allowed = Reclaim::Allowed(NoLocksHeld::promise());
     let start = Instant::now();
-    let block = zone.alloc_block(order, MigrateType::Unmovable, allowed);
+    let block = compacted_block(&zone, order, MigrateType::Unmovable);
     let late = start.elapsed() >= DIRECT_COMPACT_TIMEOUT;
     let got = block.is_ok();
     assert_eq!(
@@ -111,13 +104,7 @@ fn r111_blocks_are_made_below_a_limit() {
         let driver = Driver::new(&zone);
         scatter(&driver, u64::from(3 * BLOCK), 7);
         let in_use = zone.stats().in_use.0;
-        let ask = || {
-            zone.alloc_block(
-                order,
-                MigrateType::Unmovable,
-                Reclaim::Allowed(NoLocksHeld::promise()),
-            )
-        };
+        let ask = || compacted_block(&zone, order, MigrateType::Unmovable);
         zone.set_limit(Some(FrameCount(in_use + u64::from(order.frames()) - 1)));
         assert_eq!(ask().map(drop), Err(AllocError::Limit));
         let mut enough = in_use + 2 * u64::from(order.frames());
@@ -148,11 +135,7 @@ fn a_pair_of_pageblocks_is_allocated() {
         }
     }
     zone.trim();
-    let block = zone.alloc_block(
-        Order::MAX,
-        MigrateType::Movable,
-        Reclaim::Allowed(NoLocksHeld::promise()),
-    );
+    let block = compacted_block(&zone, Order::MAX, MigrateType::Movable);
     assert!(block.is_ok(), "{block:?}");
     driver.check();
 }
@@ -173,11 +156,7 @@ fn a_failed_pair_commits_no_memory() {
     zone.trim();
     let before = zone.stats().committed;
     assert_eq!(before.0, u64::from(6 * BLOCK));
-    let block = zone.alloc_block(
-        Order::MAX,
-        MigrateType::Movable,
-        Reclaim::Allowed(NoLocksHeld::promise()),
-    );
+    let block = compacted_block(&zone, Order::MAX, MigrateType::Movable);
     assert_eq!((block.map(drop), zone.vmstat().compact_fail), (Err(AllocError::NoFrames), 1));
     assert_eq!(zone.stats().committed, before);
     driver.check();
@@ -195,10 +174,7 @@ fn r110_requests_are_deferred_after_failures() {
     pages.iter().skip(1).step_by(256).for_each(|&tag| {
         driver.pin(tag);
     });
-    let order = Order::PAGEBLOCK;
-    let ask = || {
-        zone.alloc_block(order, MigrateType::Unmovable, Reclaim::Allowed(NoLocksHeld::promise()))
-    };
+    let ask = || compacted_block(&zone, Order::PAGEBLOCK, MigrateType::Unmovable);
     let mut skipped = Vec::new();
     assert!(ask().is_err());
     for _ in 0..9 {
@@ -222,8 +198,6 @@ fn r110_requests_are_deferred_after_failures() {
 ///
 #[test]
 fn a_driver_that_never_moves_does_not_block() {
-    let quiet = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
     for response in [Response::Again, Response::Fails, Response::Panics] {
         let zone = zone(6, Movability::On);
         let driver = Driver::new(&zone);
@@ -231,15 +205,12 @@ fn a_driver_that_never_moves_does_not_block() {
         driver.set_response(response);
         let before = (driver.places(), zone.stats().in_use);
         let start = Instant::now();
-        let order = Order::PAGEBLOCK;
-        let block = zone.alloc_block(
-            order,
-            MigrateType::Unmovable,
-            Reclaim::Allowed(NoLocksHeld::promise()),
-        );
-        assert_eq!(block.map(drop), Err(AllocError::NoFrames), "{response:?}");
+        let block =
+            quietly(|| compacted_block(&zone, Order::PAGEBLOCK, MigrateType::Unmovable).map(drop));
+        assert_eq!(block, Err(AllocError::NoFrames), "{response:?}");
         for mode in [MigrateMode::Async, MigrateMode::SyncLight, MigrateMode::Sync] {
-            let done = zone.compact(CompactRequest { mode, ..CompactRequest::default() });
+            let request = CompactRequest { mode, ..CompactRequest::default() };
+            let done = quietly(|| zone.compact(request));
             assert_eq!(
                 (done.frames_moved, done.outcome),
                 (0, CompactOutcome::Done),
@@ -255,7 +226,6 @@ fn a_driver_that_never_moves_does_not_block() {
         assert!(zone.compact(CompactRequest::default()).frames_moved > 0, "usable again");
         zone.check().expect("consistent");
     }
-    std::panic::set_hook(quiet);
 }
 
 /// R-106, S-23, F1: another thread allocates free frames while compaction isolates frames.
@@ -271,11 +241,7 @@ fn s23_f1_free_frames_that_others_take_are_not_used() {
         let taker = scope.spawn(|| {
             let mut rounds = 0;
             while rounds < if cfg!(miri) { 3 } else { 300 } {
-                let other = MigrateType::Movable;
-                let taken: Vec<_> =
-                    std::iter::from_fn(|| zone.alloc_frame(other, Reclaim::NotAllowed).ok())
-                        .collect();
-                drop(taken);
+                drop(take_all(&zone));
                 rounds += 1;
             }
         });
@@ -309,9 +275,7 @@ fn empty_and_full_zones_are_compacted_at_once() {
         "too few frames are free"
     );
     assert_eq!(driver.places(), places);
-    let order = Order::new(2).expect("small");
-    let block =
-        zone.alloc_block(order, MigrateType::Movable, Reclaim::Allowed(NoLocksHeld::promise()));
+    let block = compacted_block(&zone, Order::new(2).expect("small"), MigrateType::Movable);
     assert_eq!(
         (block.map(drop), zone.vmstat().compact_stall),
         (Err(AllocError::NoFrames), 0),
@@ -366,55 +330,30 @@ fn one_of_several_compactions_runs_at_a_time() {
     driver.check();
 }
 
-/// It works in slices down to the low mark, then idles. When nothing can be moved it tries less
-/// and less often, but keeps trying.
+/// Several requests compact for blocks at once: each block belongs to one of them, and no frame
+/// is lost.
 #[test]
-fn proactive_compaction_reaches_its_mark_or_backs_off() {
-    let zone = zone(16, Movability::On);
+fn blocks_compacted_at_once_never_overlap() {
+    let zone = zone(24, Movability::On);
     let driver = Driver::new(&zone);
     let pages = driver.fill();
     pages.iter().step_by(2).for_each(|&tag| driver.release(tag));
-    zone.drain();
-    assert_eq!(zone.fragmentation(), 100);
-    // Long enough that a thread which is preempted still gets something done.
-    let slice = Budget::within(Duration::from_millis(50));
-    let mut kernel = ProactiveCompactor::new(Proactiveness::KERNEL);
-    let steps =
-        (0..10_000).take_while(|_| kernel.step(&zone, slice) != ProactiveOutcome::Idle).count();
-    assert!((1..10_000).contains(&steps));
-    let score = zone.fragmentation();
-    assert!((60..=80).contains(&score), "it ends at its low mark: {score}");
-    assert!(zone.vmstat().compact_daemon_wake > 0);
-    let mut eager = ProactiveCompactor::new(Proactiveness::new(100).expect("a percentage"));
-    assert!((0..10_000).any(|_| eager.step(&zone, slice) == ProactiveOutcome::Idle));
-    assert_eq!(zone.fragmentation(), 0);
-    let mut never = ProactiveCompactor::new(Proactiveness::new(0).expect("a percentage"));
-    assert_eq!(never.step(&zone, slice), ProactiveOutcome::Idle);
-    driver.check();
-
-    let kept: Vec<u32> = driver.fill();
-    pages.iter().skip(1).step_by(2).chain(&kept).for_each(|&tag| {
-        driver.pin(tag);
+    let in_use = zone.stats().in_use.0;
+    let ask = |_| compacted_block(&zone, Order::PAGEBLOCK, MigrateType::Unmovable);
+    let blocks: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4)
+            .map(|_| scope.spawn(|| (0..2).filter_map(|at| ask(at).ok()).collect::<Vec<_>>()))
+            .collect();
+        threads.into_iter().flat_map(|thread| thread.join().expect("no panic")).collect()
     });
-    kept.iter().step_by(2).for_each(|&tag| driver.release(tag));
-    zone.drain();
-    let mut skipped = Vec::new();
-    let mut in_a_row = 0;
-    while skipped.len() < 9 {
-        match eager.step(&zone, slice) {
-            ProactiveOutcome::BackingOff => in_a_row += 1,
-            ProactiveOutcome::Compacted(done) => {
-                assert_eq!(done.frames_moved, 0);
-                skipped.push(std::mem::take(&mut in_a_row));
-            }
-            ProactiveOutcome::Idle => panic!("memory is fragmented"),
-        }
-    }
-    assert_eq!(skipped, [0, 1, 2, 4, 8, 16, 32, 64, 64]);
-    driver.unpin_all();
-    assert!((0..200).any(
-        |_| matches!(eager.step(&zone, slice), ProactiveOutcome::Compacted(done) if done.frames_moved > 0)
-    ));
-    assert!((0..10_000).any(|_| eager.step(&zone, slice) == ProactiveOutcome::Idle));
-    assert_eq!(zone.fragmentation(), 0);
+    assert!(!blocks.is_empty());
+    let mut firsts: Vec<_> = blocks.iter().map(frames::Block::first).collect();
+    firsts.sort_unstable();
+    firsts.dedup();
+    assert_eq!(firsts.len(), blocks.len());
+    assert_eq!(zone.stats().in_use.0, in_use + blocks.len() as u64 * u64::from(BLOCK));
+    println!("{} of 8 requests at once succeed", blocks.len());
+    driver.check();
+    drop(blocks);
+    zone.check().expect("consistent");
 }

@@ -16,14 +16,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use frames::{
-    Backing, Block, Budget, CmaRegion, CompactGoal, CompactRequest, ContigRange, ContigRequest,
-    FrameCount, Isolated, MigrateMode, MigrateType, NoLocksHeld, Order, PAGEBLOCK_FRAMES, Pfn,
-    Reclaim, Zone, ZoneConfig,
+    Block, Budget, CmaRegion, CompactGoal, CompactRequest, ContigRange, ContigRequest, FrameCount,
+    Isolated, MigrateMode, MigrateType, Order, PAGEBLOCK_FRAMES, Pfn, Zone,
 };
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use driver::Driver;
+use driver::zones::take;
+use driver::{Driver, compacted_block, zone_of_blocks};
 use tagged::Tagged;
 
 const BLOCKS: u32 = 6;
@@ -137,8 +137,7 @@ impl<'z> World<'z> {
             }
             Step::PutBack(keep) => self.isolated.truncate(usize::from(keep % 8)),
             Step::Migrate => {
-                let mut fresh =
-                    |_| zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok();
+                let mut fresh = |_| take(zone).ok();
                 zone.migrate_pages(&mut self.isolated, &mut fresh, MigrateMode::Async);
             }
             Step::Compact(order, micros) => {
@@ -162,10 +161,8 @@ impl<'z> World<'z> {
             }
             Step::Block(order) => {
                 let order = Order::new(*order).expect("in range");
-                let allowed = Reclaim::Allowed(NoLocksHeld::promise());
-                self.held.extend(
-                    zone.alloc_block(order, MigrateType::Unmovable, allowed).map(Held::Block),
-                );
+                let block = compacted_block(zone, order, MigrateType::Unmovable);
+                self.held.extend(block.map(Held::Block));
             }
             Step::Release(index) if !self.held.is_empty() => {
                 drop(self.held.swap_remove(index.index(self.held.len())))
@@ -199,15 +196,10 @@ impl<'z> World<'z> {
 }
 
 fn run(steps: &[Step], cma: Option<CmaRegion>) {
-    let config = ZoneConfig {
-        capacity: FrameCount((BLOCKS * PAGEBLOCK_FRAMES).into()),
-        backing: Backing::Heap,
-        keep_blocks: 1,
-        lists: Some(2),
-        cma,
-        ..ZoneConfig::default()
-    };
-    let zone = Arc::new(Zone::new(config).expect("a small zone"));
+    let zone = zone_of_blocks(BLOCKS, |config| {
+        config.keep_blocks = 1;
+        config.cma = cma;
+    });
     let (driver, store) = (Driver::new(&zone), Tagged::new(&zone, 8192));
     let mut world = World {
         zone: &zone,

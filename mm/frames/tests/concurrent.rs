@@ -3,21 +3,26 @@
 #![cfg(not(loom))]
 #![forbid(unsafe_code)]
 
-use std::sync::Barrier;
+#[path = "driver/random.rs"]
+mod random;
+#[expect(dead_code, reason = "each test uses a part of it")]
+#[path = "driver/zones.rs"]
+mod zones;
+
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Arc, Barrier};
 use std::thread;
 
-use frames::{AllocError, Backing, FrameCount, MigrateType, Order, Reclaim, Zone, ZoneConfig};
+use frames::{AllocError, FrameCount, MigrateType, Order, Reclaim, Zone};
 
-fn zone(frames: u64, limit: Option<u64>) -> Zone {
-    Zone::new(ZoneConfig {
-        capacity: FrameCount(frames),
-        limit: limit.map(FrameCount),
-        backing: Backing::Heap,
-        lists: Some(2),
-        ..ZoneConfig::default()
+use random::random;
+use zones::{take, zone_with};
+
+fn zone(frames: u64, limit: Option<u64>) -> Arc<Zone> {
+    zone_with(frames, |config| {
+        config.limit = limit.map(FrameCount);
+        config.lists = Some(2);
     })
-    .expect("a small zone")
 }
 
 const ROUNDS: u64 = if cfg!(miri) { 60 } else { 40_000 };
@@ -33,13 +38,11 @@ fn the_limit_is_exact_with_two_threads() {
         for seed in 1..=2_u64 {
             let (zone, surely, refused) = (&zone, &surely, &refused);
             scope.spawn(move || {
-                let (mut held, mut random) = (Vec::new(), seed);
+                let (mut held, mut state) = (Vec::new(), seed);
                 for _ in 0..ROUNDS {
-                    random = random
-                        .wrapping_mul(6_364_136_223_846_793_005)
-                        .wrapping_add(1_442_695_040_888_963_407);
-                    if random >> 40 & 3 != 0 {
-                        match zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed) {
+                    state = random(state);
+                    if state >> 40 & 3 != 0 {
+                        match take(zone) {
                             Ok(frame) => {
                                 let now = surely.fetch_add(1, SeqCst) + 1;
                                 assert!(now <= LIMIT as i64, "{now} frames in use");
@@ -75,8 +78,7 @@ fn no_request_is_refused_below_the_limit() {
         for _ in 0..2 {
             scope.spawn(|| {
                 for round in 0..ROUNDS / EACH as u64 {
-                    let take = |_| zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed);
-                    let held: Vec<_> = (0..EACH).map(take).collect();
+                    let held: Vec<_> = (0..EACH).map(|_| take(&zone)).collect();
                     assert!(held.iter().all(Result::is_ok), "refused in round {round}");
                     barrier.wait();
                     drop(held);
@@ -94,8 +96,7 @@ fn no_request_is_refused_below_the_limit() {
 fn a_get_against_the_last_put_wins_or_fails() {
     let zone = zone(512, None);
     for _ in 0..ROUNDS / 40 {
-        let frame =
-            zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("free frames");
+        let frame = take(&zone).expect("free frames");
         let pfn = frame.pfn();
         thread::scope(|scope| {
             scope.spawn(|| drop(frame));
@@ -119,23 +120,20 @@ fn blocks_frames_and_trims_do_not_disturb_each_other() {
         for seed in 1..=3_u64 {
             let zone = &zone;
             scope.spawn(move || {
-                let (mut blocks, mut singles, mut random) = (Vec::new(), Vec::new(), seed);
+                let (mut blocks, mut singles, mut state) = (Vec::new(), Vec::new(), seed);
                 for _ in 0..ROUNDS / 20 {
-                    random = random
-                        .wrapping_mul(6_364_136_223_846_793_005)
-                        .wrapping_add(1_442_695_040_888_963_407);
-                    match random >> 40 & 7 {
+                    state = random(state);
+                    match state >> 40 & 7 {
                         0 => zone.trim(),
                         1 | 2 => {
-                            let order = Order::new((random >> 50) as u8 % 10).expect("at most 9");
+                            let order = Order::new((state >> 50) as u8 % 10).expect("at most 9");
                             blocks.extend(zone.alloc_block(
                                 order,
                                 MigrateType::Unmovable,
                                 Reclaim::NotAllowed,
                             ));
                         }
-                        3 | 4 => singles
-                            .extend(zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed)),
+                        3 | 4 => singles.extend(take(zone)),
                         5 => singles.truncate(singles.len() / 2),
                         _ => drop(blocks.pop()),
                     }

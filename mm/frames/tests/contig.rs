@@ -11,28 +11,17 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use frames::{
-    AllocError, Backing, Budget, CmaRegion, Committed, ContigError, ContigRequest, FrameCount,
-    LockedFrame, MigrateError, MigrateMode, MigrateType, Movability, MovableOps, NoLocksHeld,
-    Order, Owner, PAGEBLOCK_FRAMES, Pfn, Reclaim, Target, Zone, ZoneConfig, ZoneError,
+    AllocError, Budget, Committed, ContigError, ContigRequest, FrameCount, LockedFrame,
+    MigrateError, MigrateMode, MovableOps, Order, Owner, PAGEBLOCK_FRAMES, Pfn, Target, Zone,
 };
 
-use driver::{Driver, Response};
+use driver::zones::{quietly, take, take_block};
+use driver::{Driver, Response, zone_of_blocks};
 
 const BLOCK: u32 = PAGEBLOCK_FRAMES;
 
-fn zone(blocks: u32, change: impl FnOnce(&mut ZoneConfig)) -> Arc<Zone> {
-    let mut config = ZoneConfig {
-        capacity: FrameCount((blocks * BLOCK).into()),
-        backing: Backing::Heap,
-        lists: Some(2),
-        ..ZoneConfig::default()
-    };
-    change(&mut config);
-    Arc::new(Zone::new(config).expect("a small zone"))
-}
-
 fn plain(blocks: u32) -> Arc<Zone> {
-    zone(blocks, |_| {})
+    zone_of_blocks(blocks, |_| {})
 }
 
 fn request() -> ContigRequest {
@@ -82,7 +71,7 @@ fn r109_a_range_in_use_is_cleared_and_allocated() {
 #[test]
 fn a_range_without_memory_is_allocated() {
     let zone = plain(16);
-    drop(zone.alloc_block(Order::MAX, MigrateType::Movable, Reclaim::NotAllowed));
+    drop(take_block(&zone, Order::MAX));
     zone.trim();
     let contig =
         zone.alloc_contig_range(range(BLOCK / 2, 9 * BLOCK), request()).expect("all of it is free");
@@ -119,8 +108,8 @@ fn fails_as(
     range: Range<Pfn>,
     request: ContigRequest,
 ) -> ContigError {
-    let error =
-        driver.zone().alloc_contig_range(range, request).map(drop).expect_err("it must fail");
+    let result = quietly(|| driver.zone().alloc_contig_range(range, request).map(drop));
+    let error = result.expect_err("it must fail");
     driver.check();
     assert_eq!(picture(driver.zone()), *before, "{error}");
     error
@@ -130,7 +119,7 @@ fn fails_as(
 ///
 #[test]
 fn r107_a_failed_call_leaves_the_zone_as_it_was() {
-    let zone = zone(6, |config| config.keep_blocks = 0);
+    let zone = zone_of_blocks(6, |config| config.keep_blocks = 0);
     // Every pageblock was used once: a first use cannot be undone.
     drop(zone.alloc_contig_range(range(0, 6 * BLOCK), request()).expect("all of it is free"));
     zone.trim();
@@ -138,7 +127,7 @@ fn r107_a_failed_call_leaves_the_zone_as_it_was() {
     let pages: Vec<_> = (0..2 * BLOCK).map(|_| driver.take().expect("room")).collect();
     pages.iter().step_by(2).for_each(|&tag| driver.release(tag));
     zone.drain();
-    let stone = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("room");
+    let stone = take(&zone).expect("room");
     let all = || range(0, 5 * BLOCK);
     assert_eq!(
         fails_as(&driver, &picture(&zone), all(), request()),
@@ -150,13 +139,10 @@ fn r107_a_failed_call_leaves_the_zone_as_it_was() {
     let pinned = driver.pin(pages[1]);
     assert_eq!(fails(all(), request()), ContigError::Busy { pfn: pinned });
     driver.unpin_all();
-    let quiet = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
     for response in [Response::Again, Response::Fails, Response::Panics] {
         driver.set_response(response);
         assert!(matches!(fails(all(), request()), ContigError::Busy { .. }), "{response:?}");
     }
-    std::panic::set_hook(quiet);
     driver.set_response(Response::Move);
     let none = ContigRequest { budget: Budget::within(Duration::ZERO), ..request() };
     assert_eq!(fails(all(), none), ContigError::OutOfTime);
@@ -170,7 +156,7 @@ fn r107_a_failed_call_leaves_the_zone_as_it_was() {
 /// fails in the end.
 #[test]
 fn a_pageblock_emptied_by_a_failed_call_is_released() {
-    let zone = zone(4, |config| config.keep_blocks = 0);
+    let zone = zone_of_blocks(4, |config| config.keep_blocks = 0);
     let driver = Driver::new(&zone);
     let pages = driver.fill();
     let kept = [3, BLOCK + 3].map(|at| pages[at as usize]);
@@ -202,10 +188,7 @@ fn r027_a_full_zone_has_no_migration_targets() {
     // As many frames are free as the range has: it is cleared, and then the zone is full.
     pages.iter().rev().take(4).for_each(|&tag| driver.release(tag));
     let contig = zone.alloc_contig_range(range(0, 4), request()).expect("enough free frames");
-    assert_eq!(
-        zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).map(drop),
-        Err(AllocError::NoFrames)
-    );
+    assert_eq!(take(&zone).map(drop), Err(AllocError::NoFrames));
     drop(contig);
     driver.check();
 }
@@ -324,73 +307,6 @@ fn ranges_of_concurrent_requests_never_overlap() {
     assert_eq!(zone.stats().in_use, driver.frames());
 }
 
-/// a CMA region serves single movable frames, to the last one, and no other request. A
-/// contiguous allocation takes it back.
-#[test]
-fn r112_only_movable_frames_use_a_cma_region() {
-    let region = CmaRegion { first: Pfn(4 * BLOCK), frames: FrameCount((2 * BLOCK).into()) };
-    let zone = zone(8, |config| config.cma = Some(region));
-    let mut others = Vec::new();
-    while let Ok(frame) = zone.alloc_frame(MigrateType::Unmovable, Reclaim::NotAllowed) {
-        others.push(frame);
-    }
-    assert_eq!(others.len() as u32, 6 * BLOCK, "unmovable frames fill all but the region");
-    for order in [Order::SINGLE, Order::new(3).expect("small"), Order::PAGEBLOCK, Order::MAX] {
-        let refused = zone.alloc_block(
-            order,
-            MigrateType::Unmovable,
-            Reclaim::Allowed(NoLocksHeld::promise()),
-        );
-        assert_eq!(refused.map(drop), Err(AllocError::NoFrames), "{order}");
-    }
-    // A block has no owner that could move it out of the region.
-    let refused = zone.alloc_block(Order::PAGEBLOCK, MigrateType::Movable, Reclaim::NotAllowed);
-    assert_eq!(refused.map(drop), Err(AllocError::NoFrames));
-    let driver = Driver::new(&zone);
-    let pages = driver.fill();
-    assert_eq!(pages.len() as u32, 2 * BLOCK, "the region is used to the last frame");
-    zone.check().expect("consistent");
-    // A contiguous request: the pages move to where unmovable frames were.
-    others.truncate((4 * BLOCK) as usize);
-    let contig = zone.alloc_contig_frames(region.frames, request()).expect("its frames can move");
-    assert_eq!(contig.first(), region.first, "the region is preferred");
-    driver.check();
-    drop(contig);
-    zone.trim();
-    let again = zone.alloc_contig_frames(FrameCount(10), request()).expect("free");
-    assert!((region.first.0..region.first.0 + 2 * BLOCK).contains(&again.first().0), "{again:?}");
-}
-
-/// The same in a zone without movable frames.
-#[test]
-fn r112_with_movability_off_the_region_stays_unused() {
-    let region = CmaRegion { first: Pfn(0), frames: FrameCount((2 * BLOCK).into()) };
-    let zone = zone(4, |config| {
-        config.cma = Some(region);
-        config.movability = Movability::Off;
-    });
-    let driver = Driver::new(&zone);
-    assert_eq!(driver.fill().len() as u32, 2 * BLOCK);
-    assert!(driver.places().iter().all(|pfn| pfn.0 >= 2 * BLOCK));
-    zone.check().expect("consistent");
-    assert!(zone.alloc_contig_frames(region.frames, request()).is_ok());
-}
-
-#[test]
-fn a_region_must_be_whole_pageblocks_of_the_zone() {
-    let config = |first, frames| ZoneConfig {
-        capacity: FrameCount((4 * BLOCK).into()),
-        backing: Backing::Heap,
-        cma: Some(CmaRegion { first: Pfn(first), frames: FrameCount(frames) }),
-        ..ZoneConfig::default()
-    };
-    for (first, frames) in [(1, 512), (0, 100), (0, 5 * 512), (4 * 512, 512), (!511, !511)] {
-        let refused = Zone::new(config(first, frames));
-        assert!(matches!(refused, Err(ZoneError::Region { .. })), "{first} {frames}");
-    }
-    assert!(Zone::new(config(0, 4 * 512)).is_ok() && Zone::new(config(512, 0)).is_ok());
-}
-
 /// An owner that releases and allocates frames while a range is cleared.
 #[derive(Debug)]
 struct Restless {
@@ -419,8 +335,8 @@ impl MovableOps for Restless {
             has.pop()
         };
         last.into_iter().for_each(|pfn| self.owner.release(pfn));
-        let fresh = self.owner.zone().alloc_frame(MigrateType::Movable, Reclaim::NotAllowed);
-        self.got.lock().expect("no panic inside").extend(fresh.ok().map(|frame| frame.pfn()));
+        let fresh = take(self.owner.zone()).ok();
+        self.got.lock().expect("no panic inside").extend(fresh.map(|frame| frame.pfn()));
         self.has.lock().expect("no panic inside").insert(0, committed.pfn());
         Ok(committed)
     }
@@ -438,12 +354,9 @@ fn r104_frames_freed_in_isolation_are_not_allocated() {
     let ops: Weak<dyn MovableOps> = Arc::downgrade(&restless) as _;
     restless.owner.publish(ops);
     for _ in 0..3 * BLOCK {
-        let frame = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("room");
-        restless
-            .has
-            .lock()
-            .expect("no panic inside")
-            .push(restless.owner.set_movable(frame, 1, 0).expect("no other reference"));
+        let frame = take(&zone).expect("room");
+        let pfn = restless.owner.set_movable(frame, 1, 0).expect("no other reference");
+        restless.has.lock().expect("no panic inside").push(pfn);
     }
     let contig =
         zone.alloc_contig_range(range(0, 3 * BLOCK), request()).expect("all of it can move");
@@ -451,39 +364,5 @@ fn r104_frames_freed_in_isolation_are_not_allocated() {
     assert!(got.len() as u32 > BLOCK && got.iter().all(|pfn| pfn.0 >= 3 * BLOCK), "{got:?}");
     zone.check().expect("consistent");
     drop(contig);
-    zone.check().expect("consistent");
-}
-
-/// Several requests compact for blocks at once: each block belongs to one of them, and no frame
-/// is lost.
-#[test]
-fn blocks_compacted_at_once_never_overlap() {
-    let zone = plain(24);
-    let driver = Driver::new(&zone);
-    let pages = driver.fill();
-    pages.iter().step_by(2).for_each(|&tag| driver.release(tag));
-    let in_use = zone.stats().in_use.0;
-    let ask = |_| {
-        zone.alloc_block(
-            Order::PAGEBLOCK,
-            MigrateType::Unmovable,
-            Reclaim::Allowed(NoLocksHeld::promise()),
-        )
-    };
-    let blocks: Vec<_> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..4)
-            .map(|_| scope.spawn(|| (0..2).filter_map(|at| ask(at).ok()).collect::<Vec<_>>()))
-            .collect();
-        threads.into_iter().flat_map(|thread| thread.join().expect("no panic")).collect()
-    });
-    assert!(!blocks.is_empty());
-    let mut firsts: Vec<_> = blocks.iter().map(frames::Block::first).collect();
-    firsts.sort_unstable();
-    firsts.dedup();
-    assert_eq!(firsts.len(), blocks.len());
-    assert_eq!(zone.stats().in_use.0, in_use + blocks.len() as u64 * u64::from(BLOCK));
-    println!("{} of 8 requests at once succeed", blocks.len());
-    driver.check();
-    drop(blocks);
     zone.check().expect("consistent");
 }

@@ -1,31 +1,24 @@
 //! The limit on everything a zone holds: touched frames, its tables, and what owners charge.
 #![forbid(unsafe_code)]
 
-use frames::{
-    AllocError, Backing, CompactRequest, FRAME_SIZE, Frame, FrameCount, MigrateType, NoLocksHeld,
-    Order, Reclaim, Zone, ZoneConfig,
-};
+#[expect(dead_code, reason = "each test uses a part of it")]
+#[path = "driver/zones.rs"]
+mod zones;
+
+use std::sync::Arc;
+
+use frames::{AllocError, CompactRequest, FRAME_SIZE, Frame, FrameCount, NoLocksHeld, Order, Zone};
 use proptest::prelude::*;
+
+use zones::{take, take_all, take_block, zone_with};
 
 const FRAME: u64 = FRAME_SIZE as u64;
 
-fn zone(limit: u64) -> Zone {
-    let config = ZoneConfig {
-        capacity: FrameCount(4096),
-        memory_limit: Some(limit),
-        backing: Backing::Heap,
-        keep_blocks: 2,
-        ..ZoneConfig::default()
-    };
-    Zone::new(config).expect("a small zone")
-}
-
-fn take(zone: &Zone) -> Result<Frame<'_>, AllocError> {
-    zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed)
-}
-
-fn take_all(zone: &Zone) -> Vec<Frame<'_>> {
-    std::iter::from_fn(|| take(zone).ok()).collect()
+fn zone(limit: u64) -> Arc<Zone> {
+    zone_with(4096, |config| {
+        config.memory_limit = Some(limit);
+        config.keep_blocks = 2;
+    })
 }
 
 fn is_within(zone: &Zone, limit: u64) {
@@ -120,13 +113,9 @@ fn over_limit_stays_below_the_memory_limit() {
 #[test]
 fn a_large_limit_counts_whole_pageblocks() {
     let limit = 200 << 20;
-    let zone = Zone::new(ZoneConfig {
-        capacity: FrameCount::holding(256 << 20),
-        memory_limit: Some(limit),
-        backing: Backing::Heap,
-        ..ZoneConfig::default()
-    })
-    .expect("a zone");
+    let zone = zone_with(FrameCount::holding(256 << 20).0, |config| {
+        config.memory_limit = Some(limit);
+    });
     let frame = take(&zone).expect("room");
     assert_eq!(zone.stats().reached, FrameCount(512));
     drop(frame);
@@ -201,8 +190,7 @@ proptest! {
                 }
                 Step::TakeBlock(order) => {
                     let order = Order::new(order).expect("0 to 10");
-                    let block = zone.alloc_block(order, MigrateType::Movable, Reclaim::NotAllowed);
-                    blocks.extend(block);
+                    blocks.extend(take_block(&zone, order));
                 }
                 Step::Free(from, every) => {
                     let mut at = 0;

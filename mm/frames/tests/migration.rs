@@ -6,24 +6,22 @@
 #[expect(dead_code, reason = "each test uses a part of it")]
 #[path = "driver/store.rs"]
 mod store;
+#[expect(dead_code, reason = "each test uses a part of it")]
+#[path = "driver/zones.rs"]
+mod zones;
 
 use std::sync::Arc;
 
 use frames::{
-    Backing, ChainId, ChainKind, Committed, CompactRequest, FrameCount, Isolated, LockedFrame,
-    MigrateError, MigrateMode, MigrateType, Migration, MovableOps, Order, Pfn, Reclaim,
-    ReleaseStatus, Target, Zone, ZoneConfig,
+    ChainId, ChainKind, Committed, CompactRequest, FrameCount, Isolated, LockedFrame, MigrateError,
+    MigrateMode, Migration, MovableOps, Order, Pfn, Reclaim, ReleaseStatus, Target, Zone,
 };
 
 use store::Store;
+use zones::{heap_zone, take, take_block};
 
 fn store() -> Arc<Store> {
-    let zone = Zone::new(ZoneConfig {
-        capacity: FrameCount(1024),
-        backing: Backing::Heap,
-        ..ZoneConfig::default()
-    });
-    Store::new(Arc::new(zone.expect("a small zone")).reserve_owner().expect("the only one"), 16)
+    Store::new(heap_zone(1024).reserve_owner().expect("the only one"), 16)
 }
 
 fn chain(store: &Store, frames: usize) -> ChainId {
@@ -35,11 +33,7 @@ fn isolate_all(zone: &Zone) -> Vec<Isolated<'_>> {
 }
 
 fn migrate<'z>(zone: &'z Zone, batch: &mut Vec<Isolated<'z>>) -> Migration {
-    zone.migrate_pages(
-        batch,
-        &mut |_| zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok(),
-        MigrateMode::Async,
-    )
+    zone.migrate_pages(batch, &mut |_| take(zone).ok(), MigrateMode::Async)
 }
 
 /// S-16, R-403: the last reader has left a chain with pending work, and migration runs before the
@@ -108,7 +102,7 @@ struct Busy {
 
 impl Busy {
     fn use_the_zone(&self) {
-        drop(self.zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed));
+        drop(take(&self.zone));
         self.zone.drain();
         // Takes every lock of the zone.
         self.zone.set_limit(None);
@@ -140,16 +134,11 @@ impl MovableOps for Busy {
 /// or compaction.
 #[test]
 fn r104_owners_may_use_the_zone_while_they_are_called() {
-    let zone = Zone::new(ZoneConfig {
-        capacity: FrameCount(2048),
-        backing: Backing::Heap,
-        ..ZoneConfig::default()
-    });
-    let zone = Arc::new(zone.expect("a small zone"));
+    let zone = heap_zone(2048);
     let busy: Arc<dyn MovableOps> = Arc::new(Busy { zone: Arc::clone(&zone) });
-    let owner = zone.register(Arc::downgrade(&busy)).expect("a number");
-    let low: Vec<_> =
-        (0..600).map(|_| zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed)).collect();
+    let owner = zone.reserve_owner().expect("a number");
+    owner.publish(Arc::downgrade(&busy));
+    let low: Vec<_> = (0..600).map(|_| take(&zone)).collect();
     let room = || zone.alloc_frame(owner.migrate_type(), Reclaim::NotAllowed).expect("room");
     let movable = |_| owner.set_movable(room(), 0, 0).expect("no other reference");
     let high: Vec<Pfn> = (0..8).map(movable).collect();
@@ -172,10 +161,8 @@ fn r101_frames_without_owner_stay_where_they_are() {
     let order = Order::new(3).expect("small");
     for _ in 0..24 {
         low.push(chain(&store, 8));
-        plain.push(zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("room"));
-        blocks.push(
-            zone.alloc_block(order, MigrateType::Movable, Reclaim::NotAllowed).expect("room"),
-        );
+        plain.push(take(zone).expect("room"));
+        blocks.push(take_block(zone, order).expect("room"));
     }
     let places = |zone: &Zone| isolate_all(zone).iter().map(Isolated::pfn).collect::<Vec<_>>();
     assert_eq!(places(zone).len(), 24 * 8, "only frames of chains are movable");

@@ -14,7 +14,7 @@ use frames::{
     ProactiveCompactor, ProactiveOutcome, Proactiveness, Reclaim, Zone, ZoneConfig,
 };
 
-use driver::Driver;
+use driver::{Driver, zone_of_blocks};
 
 const BLOCK: u64 = PAGEBLOCK_FRAMES as u64;
 
@@ -168,4 +168,57 @@ fn little_fragmented_memory_scores_zero() {
     zone.drain();
     assert_eq!(zone.fragmentation(), 100);
     driver.check();
+}
+
+/// It works in slices down to the low mark, then idles. When nothing can be moved it tries less
+/// and less often, but keeps trying.
+#[test]
+fn proactive_compaction_reaches_its_mark_or_backs_off() {
+    let zone = zone_of_blocks(16, |_| {});
+    let driver = Driver::new(&zone);
+    let pages = driver.fill();
+    pages.iter().step_by(2).for_each(|&tag| driver.release(tag));
+    zone.drain();
+    assert_eq!(zone.fragmentation(), 100);
+    // Long enough that a thread which is preempted still gets something done.
+    let slice = Budget::within(Duration::from_millis(50));
+    let mut kernel = ProactiveCompactor::new(Proactiveness::KERNEL);
+    let steps =
+        (0..10_000).take_while(|_| kernel.step(&zone, slice) != ProactiveOutcome::Idle).count();
+    assert!((1..10_000).contains(&steps));
+    let score = zone.fragmentation();
+    assert!((60..=80).contains(&score), "it ends at its low mark: {score}");
+    assert!(zone.vmstat().compact_daemon_wake > 0);
+    let mut eager = ProactiveCompactor::new(Proactiveness::new(100).expect("a percentage"));
+    assert!((0..10_000).any(|_| eager.step(&zone, slice) == ProactiveOutcome::Idle));
+    assert_eq!(zone.fragmentation(), 0);
+    let mut never = ProactiveCompactor::new(Proactiveness::new(0).expect("a percentage"));
+    assert_eq!(never.step(&zone, slice), ProactiveOutcome::Idle);
+    driver.check();
+
+    let kept: Vec<u32> = driver.fill();
+    pages.iter().skip(1).step_by(2).chain(&kept).for_each(|&tag| {
+        driver.pin(tag);
+    });
+    kept.iter().step_by(2).for_each(|&tag| driver.release(tag));
+    zone.drain();
+    let mut skipped = Vec::new();
+    let mut in_a_row = 0;
+    while skipped.len() < 9 {
+        match eager.step(&zone, slice) {
+            ProactiveOutcome::BackingOff => in_a_row += 1,
+            ProactiveOutcome::Compacted(done) => {
+                assert_eq!(done.frames_moved, 0);
+                skipped.push(std::mem::take(&mut in_a_row));
+            }
+            ProactiveOutcome::Idle => panic!("memory is fragmented"),
+        }
+    }
+    assert_eq!(skipped, [0, 1, 2, 4, 8, 16, 32, 64, 64]);
+    driver.unpin_all();
+    assert!((0..200).any(
+        |_| matches!(eager.step(&zone, slice), ProactiveOutcome::Compacted(done) if done.frames_moved > 0)
+    ));
+    assert!((0..10_000).any(|_| eager.step(&zone, slice) == ProactiveOutcome::Idle));
+    assert_eq!(zone.fragmentation(), 0);
 }

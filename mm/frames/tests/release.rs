@@ -3,12 +3,18 @@
 #![cfg(not(loom))]
 #![forbid(unsafe_code)]
 
+#[expect(dead_code, reason = "each test uses a part of it")]
+#[path = "driver/zones.rs"]
+mod zones;
+
 use std::sync::Arc;
 
 use frames::{
     Backing, Budget, ChainKind, FRAME_SIZE, FrameChains, FrameCount, MigrateType, Order,
     OwnerWords, PAGEBLOCK_SIZE, Reclaim, Zone, ZoneConfig,
 };
+
+use zones::{take, take_block};
 
 fn zone(capacity: u64, keep_blocks: u32) -> Arc<Zone> {
     let config = ZoneConfig {
@@ -75,7 +81,7 @@ fn draining_the_lists_releases_a_free_pageblock() {
     for (emptied, limit) in [(refused, Some(FrameCount(100))), (limited, None)] {
         let zone = zone(8 << 20, 0);
         zone.set_limit(limit);
-        drop(zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("room"));
+        drop(take(&zone).expect("room"));
         assert_eq!(zone.stats().committed.bytes(), PAGEBLOCK_SIZE as u64);
         emptied(&zone);
         zone.release_excess_if_due();
@@ -95,10 +101,7 @@ fn zone_bytes(zone: &Zone) -> i64 {
 #[test]
 fn an_oscillating_workload_releases_nothing() {
     let zone = zone(64 << 20, 2);
-    let block = || {
-        zone.alloc_block(Order::PAGEBLOCK, MigrateType::Movable, Reclaim::NotAllowed)
-            .expect("free blocks")
-    };
+    let block = || take_block(&zone, Order::PAGEBLOCK).expect("free blocks");
     let _floor: Vec<_> = (0..4).map(|_| block()).collect();
     for _ in 0..50 {
         drop((block(), block()));
@@ -111,16 +114,14 @@ fn an_oscillating_workload_releases_nothing() {
 #[test]
 fn trim_releases_all_free_memory() {
     let zone = zone(64 << 20, 8);
-    let held: Vec<_> = (0..6)
-        .map(|_| zone.alloc_block(Order::PAGEBLOCK, MigrateType::Movable, Reclaim::NotAllowed))
-        .collect();
+    let held: Vec<_> = (0..6).map(|_| take_block(&zone, Order::PAGEBLOCK)).collect();
     drop(held);
     assert_eq!(zone.stats().committed.bytes(), 6 * PAGEBLOCK_SIZE as u64);
     zone.trim();
     let stats = zone.stats();
     assert_eq!((stats.committed.0, stats.blocks_released_total), (0, 6));
     zone.check().expect("consistent");
-    let again = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("free again");
+    let again = take(&zone).expect("free again");
     assert_eq!(again.pfn().0, 0, "the lowest frame is allocated first");
     zone.check().expect("consistent");
 }
@@ -128,17 +129,13 @@ fn trim_releases_all_free_memory() {
 #[test]
 fn the_highest_pageblocks_are_released_first() {
     let zone = zone(64 << 20, 1);
-    let mut held: Vec<_> = (0..6)
-        .map(|_| {
-            zone.alloc_block(Order::PAGEBLOCK, MigrateType::Movable, Reclaim::NotAllowed)
-                .expect("free blocks")
-        })
-        .collect();
+    let block = |_| take_block(&zone, Order::PAGEBLOCK).expect("free blocks");
+    let mut held: Vec<_> = (0..6).map(block).collect();
     held.sort_by_key(|block| block.first());
     let top = held.pop().expect("six");
     drop(held);
     zone.check().expect("consistent");
-    let kept = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("kept");
+    let kept = take(&zone).expect("kept");
     assert_eq!(kept.pfn().0, 0);
     drop(top);
 }

@@ -2,23 +2,22 @@
 
 #![forbid(unsafe_code)]
 
+#[expect(dead_code, reason = "each test uses a part of it")]
+#[path = "driver/zones.rs"]
+mod zones;
+
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, Weak};
 
 use frames::{
     Backing, ChainId, ChainKind, Committed, FrameChains, FrameCount, LockedFrame, MigrateError,
-    MigrateMode, MigrateType, Migration, MovableOps, Owner, OwnerWords, Pfn, Reclaim, Target,
-    Targets, Zone, ZoneConfig,
+    MigrateMode, Migration, MovableOps, Owner, OwnerWords, Pfn, Reclaim, Target, Targets, Zone,
 };
 
+use zones::{take, zone_with};
+
 fn zone() -> Arc<Zone> {
-    let config = ZoneConfig {
-        capacity: FrameCount(1024),
-        backing: Backing::Heap,
-        lists: Some(1),
-        ..ZoneConfig::default()
-    };
-    Arc::new(Zone::new(config).expect("a small zone"))
+    zone_with(1024, |config| config.lists = Some(1))
 }
 
 fn chains(owner: Owner) -> Arc<FrameChains> {
@@ -51,7 +50,7 @@ fn assert_holds(chains: &FrameChains, id: ChainId, byte: u8) {
 }
 
 fn fresh(zone: &Zone) -> frames::Frame<'_> {
-    zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("room")
+    take(zone).expect("room")
 }
 
 fn move_to_fresh(zone: &Zone, pfn: Pfn) -> Migration {
@@ -130,7 +129,8 @@ fn chains_refuse_a_frame_of_another_zone() {
     let ((first, its), (second, others)) = (filled(&chains, 1), filled(&chains, 2));
     let ops = Arc::new(Forward { chains: Arc::clone(&chains), asks: AtomicU32::new(1) });
     let weak: Weak<dyn MovableOps> = Arc::downgrade(&ops) as _;
-    let owner = here.register(weak).expect("a number");
+    let owner = here.reserve_owner().expect("a number");
+    owner.publish(weak);
     let frame = fresh(&here);
     assert_eq!(frame.pfn(), its, "both zones allocate the same numbers");
     let pfn = owner.set_movable(frame, first.to_bits(), 0).expect("it has no owner");

@@ -98,8 +98,8 @@ impl From<frames::AllocError> for AllocError {
 impl From<frames::CreateError> for AllocError {
     fn from(error: frames::CreateError) -> Self {
         match error {
-            frames::CreateError::Numbers => Self::Numbers,
-            frames::CreateError::Memory(error) => error.into(),
+            frames::CreateError::Exhausted => Self::Numbers,
+            frames::CreateError::Refused(error) => error.into(),
         }
     }
 }

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use frames::ids::{CHUNK, IdAllocator, NewChunk};
-use frames::{ChainId, ChargePurpose, CreateError, Zone};
+use frames::{ChainId, ChargePurpose, Zone};
 use sync::atomic::{AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use sys::{Backing, MapError, Table};
 
@@ -67,7 +67,7 @@ impl Handles {
     /// Reserves like [`Handles::reserve`] and charges a new chunk for `purpose`.
     pub(crate) fn reserve_for(&self, purpose: ChargePurpose) -> Result<Handle, AllocError> {
         loop {
-            let index = self.ids.alloc(|new| self.open(new, purpose)).map_err(CreateError::from)?;
+            let index = self.ids.alloc(|new| self.open(new, purpose))?;
             // Relaxed: between reserve and publish this thread owns the index. The shard's lock
             // ordered this load after the last owner's stores.
             let last = Location(self.words[index as usize].load(Ordering::Relaxed)).generation();

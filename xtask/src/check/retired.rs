@@ -19,7 +19,7 @@ const TERMS: &[(&str, &str)] = &[
     ("vacated", "MigratedSource"),
     ("settle", "release_excess_if_due, apply_fua"),
     ("loan", "InflateBatch"),
-    ("obstacle", "CaptureError"),
+    ("obstacle", "ContigError"),
     ("barren", "nothing_isolated"),
     ("heed", "say what is skipped"),
     ("disown", "clear_movable"),

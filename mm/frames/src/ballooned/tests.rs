@@ -1,11 +1,24 @@
 //! Memory is released while its frames stay in use.
 
 use super::*;
-use crate::{Backing, ChainKind, FRAME_SIZE, FrameChains, FrameCount, OwnerWords, ZoneConfig};
+use crate::zones::{take, zone_with};
+use crate::{Backing, ChainKind, Exclusive, FRAME_SIZE, FrameChains, FrameCount, OwnerWords};
 
 fn zone(backing: Backing) -> Arc<Zone> {
-    let config = ZoneConfig { capacity: FrameCount(2048), backing, ..ZoneConfig::default() };
-    Arc::new(Zone::new(config).expect("a small zone"))
+    zone_with(2048, |config| config.backing = backing)
+}
+
+/// Creates an owner without chains.
+fn chains(zone: &Arc<Zone>) -> FrameChains {
+    let owner = zone.reserve_owner().expect("a number");
+    FrameChains::new(owner, 8, OwnerWords::default(), Backing::Heap).expect("small")
+}
+
+/// Creates a chain of one frame.
+fn one_frame(chains: &FrameChains) -> Exclusive<'_> {
+    let mut chain = chains.create(ChainKind::Single, 0).expect("numbers are left");
+    chain.attach(0, Reclaim::NotAllowed).expect("frames are left");
+    chain
 }
 
 fn block(zone: &Arc<Zone>) -> OwnedBlock {
@@ -27,15 +40,8 @@ fn an_owned_block_is_freed_once_and_keeps_its_zone() {
 #[test]
 fn a_frame_in_a_chain_keeps_its_bytes() {
     let zone = zone(Backing::Anonymous);
-    let chains = FrameChains::new(
-        zone.reserve_owner().expect("a number"),
-        8,
-        OwnerWords::default(),
-        Backing::Heap,
-    )
-    .expect("small");
-    let mut chain = chains.create(ChainKind::Single, 0).expect("numbers are left");
-    chain.attach(0, Reclaim::NotAllowed).expect("frames are left");
+    let chains = chains(&zone);
+    let mut chain = one_frame(&chains);
     chain.pieces_mut(0..FRAME_SIZE).expect("attached").0.fill(7);
     let mut stranger = [zone.get(Pfn(0)).expect("in use")];
     assert_eq!(Frame::discard_all(&mut stranger), Err(DiscardError::Shared { pfn: Pfn(0) }));
@@ -48,21 +54,11 @@ fn a_frame_in_a_chain_keeps_its_bytes() {
 #[test]
 fn discarded_frames_read_as_zeros_when_reused() {
     let zone = zone(Backing::Anonymous);
-    let chains = FrameChains::new(
-        zone.reserve_owner().expect("a number"),
-        8,
-        OwnerWords::default(),
-        Backing::Heap,
-    )
-    .expect("small");
-    let mut chain = chains.create(ChainKind::Single, 0).expect("numbers are left");
-    chain.attach(0, Reclaim::NotAllowed).expect("frames are left");
+    let chains = chains(&zone);
+    let mut chain = one_frame(&chains);
     chain.pieces_mut(0..FRAME_SIZE).expect("attached").0.fill(7);
     chain.destroy();
-    let mut frames: Vec<_> = (0..3)
-        .map(|_| zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("free frames"))
-        .rev()
-        .collect();
+    let mut frames: Vec<_> = (0..3).map(|_| take(&zone).expect("free frames")).rev().collect();
     assert!(
         frames.iter().any(|frame| frame.pfn() == Pfn(0)),
         "the frame freed last is allocated first"
@@ -71,8 +67,7 @@ fn discarded_frames_read_as_zeros_when_reused() {
     assert!(frames.is_sorted_by_key(Frame::pfn));
     assert_eq!(zone.stats().in_use.0, 3, "the frames stay in use");
     drop(frames);
-    let mut chain = chains.create(ChainKind::Single, 0).expect("numbers are left");
-    chain.attach(0, Reclaim::NotAllowed).expect("frames are left");
+    let mut chain = one_frame(&chains);
     assert!(chain.pieces_mut(0..FRAME_SIZE).expect("attached").0.iter().all(|&byte| byte == 0));
     chain.destroy();
     zone.check().expect("consistent");

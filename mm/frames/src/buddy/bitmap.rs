@@ -1,7 +1,7 @@
 //! A set of pageblock numbers that finds its lowest and highest member fast.
 //!
-//! The set has two levels of bits: a bit for each pageblock, and a summary bit for each word of
-//! those. The lowest pageblock of a 1 TiB zone is found among 128 summary words.
+//! It has a bit for each pageblock, and a summary bit for each word of those that is not zero: 128
+//! summary words for a zone of 1 TiB.
 //!
 //! Every change is made under the zone lock. Without it the answers are hints: the two levels may
 //! disagree for a moment, and each search skips a summary bit without members.
@@ -21,7 +21,6 @@ use crate::units::BlockIndex;
 pub(crate) struct BlockSet {
     bits: Table<AtomicU64>,
     summary: Table<AtomicU64>,
-    /// The number of members.
     members: Count,
     /// The number of pairs of an even pageblock and the next one that are both members.
     pairs: Count,
@@ -48,18 +47,11 @@ impl BlockSet {
     // Relaxed throughout: the zone lock orders all changes.
 
     pub(crate) fn insert(&self, block: BlockIndex) {
-        let word = self.word(block.index() / 64);
-        self.store(block.index() / 64, word, word | 1 << (block.index() % 64));
-        set(&self.summary, block.index() / 64);
+        self.update(block.index() / 64, |word| word | 1 << (block.index() % 64));
     }
 
     pub(crate) fn remove(&self, block: BlockIndex) {
-        let word = self.word(block.index() / 64);
-        let left = word & !(1 << (block.index() % 64));
-        self.store(block.index() / 64, word, left);
-        if left == 0 {
-            clear(&self.summary, block.index() / 64);
-        }
+        self.update(block.index() / 64, |word| word & !(1 << (block.index() % 64)));
     }
 
     /// Removes the lowest members: those of one summary word, at most 4096 pageblocks. Returns
@@ -68,8 +60,7 @@ impl BlockSet {
         let Some((top, summary)) = self.summary_words(0).find(|&(_, summary)| summary != 0) else {
             return false;
         };
-        ones(summary).map(|bit| top * 64 + bit).for_each(|at| self.store(at, self.word(at), 0));
-        self.summary[top].store(0, Relaxed);
+        ones(top, summary).for_each(|at| self.update(at, |_| 0));
         true
     }
 
@@ -77,14 +68,20 @@ impl BlockSet {
         self.bits[at].load(Relaxed)
     }
 
-    /// Stores a word of members and adjusts both counts.
-    fn store(&self, at: usize, old: u64, new: u64) {
+    /// Changes a word of members, its summary bit and both counts.
+    fn update(&self, at: usize, change: impl Fn(u64) -> u64) {
+        let old = self.word(at);
+        let new = change(old);
         let step = |count: &Count, old: u32, new: u32| {
             count.store(count.load(Relaxed) + u64::from(new) - u64::from(old), Relaxed);
         };
         step(&self.members, old.count_ones(), new.count_ones());
         step(&self.pairs, pairs_in(old).count_ones(), pairs_in(new).count_ones());
         self.bits[at].store(new, Relaxed);
+        if (old == 0) != (new == 0) {
+            let top = &self.summary[at / 64];
+            top.store(top.load(Relaxed) ^ 1 << (at % 64), Relaxed);
+        }
     }
 
     fn summary_words(
@@ -92,52 +89,36 @@ impl BlockSet {
         from: usize,
     ) -> impl DoubleEndedIterator<Item = (usize, u64)> + ExactSizeIterator {
         let from = from.min(self.summary.len());
-        self.summary[from..]
-            .iter()
-            .enumerate()
-            .map(move |(at, word)| (from + at, word.load(Relaxed)))
+        let words = self.summary[from..].iter().enumerate();
+        words.map(move |(at, word)| (from + at, word.load(Relaxed)))
     }
 
     pub(crate) fn contains(&self, block: BlockIndex) -> bool {
-        self.bits
-            .get(block.index() / 64)
-            .is_some_and(|word| word.load(Relaxed) >> (block.index() % 64) & 1 == 1)
-    }
-
-    /// Returns the lowest member.
-    pub(crate) fn lowest(&self) -> Option<BlockIndex> {
-        let (top, summary) = self
-            .summary
-            .iter()
-            .map(|word| word.load(Relaxed))
-            .enumerate()
-            .find(|&(_, w)| w != 0)?;
-        let word = top * 64 + summary.trailing_zeros() as usize;
-        Some(number(word, self.bits[word].load(Relaxed).trailing_zeros()))
+        let word = self.bits.get(block.index() / 64);
+        word.is_some_and(|word| word.load(Relaxed) >> (block.index() % 64) & 1 == 1)
     }
 
     /// Returns the lowest member that is not in `range`.
     pub(crate) fn lowest_outside(&self, range: &Range<u32>) -> Option<BlockIndex> {
-        let lowest = self.lowest()?;
+        let lowest = self.lowest_from(0)?;
         if range.contains(&lowest.0) { self.lowest_from(range.end) } else { Some(lowest) }
     }
 
     /// Returns the lowest member that is not below `start`.
     pub(crate) fn lowest_from(&self, start: u32) -> Option<BlockIndex> {
-        // The rest of the first word, then the words that the summary names.
         let first = start as usize / 64;
-        let rest = self.bits.get(first)?.load(Relaxed) & u64::MAX << (start % 64);
-        if rest != 0 {
-            return Some(number(first, rest.trailing_zeros()));
-        }
-        let next = first + 1;
-        let mask = |top: usize| if top == next / 64 { u64::MAX << (next % 64) } else { u64::MAX };
-        let mut words = self
-            .summary_words(next / 64)
-            .flat_map(|(top, w)| ones(w & mask(top)).map(move |b| top * 64 + b));
-        words
-            .find_map(|at| Some((at, self.word(at))).filter(|&(_, w)| w != 0))
-            .map(|(at, w)| number(at, w.trailing_zeros()))
+        let member = |at: usize| {
+            let from = if at == first { u64::MAX << (start % 64) } else { u64::MAX };
+            let word = self.word(at) & from;
+            (word != 0).then(|| number(at, word.trailing_zeros()))
+        };
+        let from = |top: usize| if top == first / 64 { u64::MAX << (first % 64) } else { u64::MAX };
+        let tops = self.summary_words(first / 64);
+        tops.flat_map(|(top, word)| ones(top, word & from(top))).find_map(member)
+    }
+
+    pub(crate) fn highest(&self) -> Option<BlockIndex> {
+        self.highest_below(u32::MAX, None)
     }
 
     /// Returns the highest member below `end` that is not in `except`.
@@ -151,38 +132,20 @@ impl BlockSet {
         let upto =
             |top: usize| if top == last / 64 { u64::MAX >> (63 - last % 64) } else { u64::MAX };
         let tops = self.summary_words(0).take(last / 64 + 1).rev();
-        tops.flat_map(|(top, word)| ones_down(word & upto(top)).map(move |bit| top * 64 + bit))
-            .find_map(member)
+        tops.flat_map(|(top, word)| ones_down(top, word & upto(top))).find_map(member)
     }
 
     /// Returns the even member of the lowest pair of an even pageblock and the next one where each
     /// is in one of the two sets and neither is in `out`.
     pub(crate) fn lowest_pair_with(&self, other: &Self, out: &Range<u32>) -> Option<BlockIndex> {
-        let tops = self
-            .summary_words(0)
-            .zip(other.summary_words(0))
-            .map(|((top, one), (_, other))| (top, one | other));
-        let words = tops.flat_map(|(top, word)| ones(word).map(move |bit| top * 64 + bit));
-        words.into_iter().find_map(|at| {
+        let tops = self.summary_words(0).zip(other.summary_words(0));
+        let mut words = tops.flat_map(|((top, one), (_, other))| ones(top, one | other));
+        words.find_map(|at| {
             let pairs = pairs_in((self.word(at) | other.word(at)) & !bits_of(out, at));
             (pairs != 0).then(|| number(at, pairs.trailing_zeros()))
         })
     }
 
-    /// Returns the highest member.
-    pub(crate) fn highest(&self) -> Option<BlockIndex> {
-        let words = self
-            .summary_words(0)
-            .rev()
-            .flat_map(|(top, word)| ones_down(word).map(move |bit| top * 64 + bit));
-        words
-            .into_iter()
-            .map(|at| (at, self.word(at)))
-            .find(|&(_, w)| w != 0)
-            .map(|(at, w)| number(at, w.ilog2()))
-    }
-
-    /// Returns the number of members.
     pub(crate) fn members(&self) -> u64 {
         self.members.load(Relaxed)
     }
@@ -216,21 +179,21 @@ fn pairs_in(word: u64) -> u64 {
     word & word >> 1 & EVEN
 }
 
-/// Iterates over the set bits, lowest first.
-fn ones(mut word: u64) -> impl Iterator<Item = usize> {
+/// Iterates over the words that a summary word names, lowest first.
+fn ones(top: usize, mut summary: u64) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
-        let bit = (word != 0).then(|| word.trailing_zeros() as usize)?;
-        word &= word - 1;
-        Some(bit)
+        let bit = (summary != 0).then(|| summary.trailing_zeros() as usize)?;
+        summary &= summary - 1;
+        Some(top * 64 + bit)
     })
 }
 
-/// Iterates over the set bits, highest first.
-fn ones_down(mut word: u64) -> impl Iterator<Item = usize> {
+/// Iterates over the words that a summary word names, highest first.
+fn ones_down(top: usize, mut summary: u64) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
-        let bit = word.checked_ilog2()?;
-        word &= !(1 << bit);
-        Some(bit as usize)
+        let bit = summary.checked_ilog2()?;
+        summary &= !(1 << bit);
+        Some(top * 64 + bit as usize)
     })
 }
 
@@ -239,16 +202,6 @@ fn bits_of(range: &Range<u32>, at: usize) -> u64 {
     let inside = |end: u32| (end as usize).saturating_sub(at * 64).min(64);
     let below = |end: u32| u64::MAX.checked_shr(64 - inside(end) as u32).unwrap_or(0);
     below(range.end) & !below(range.start)
-}
-
-fn set(words: &Table<AtomicU64>, bit: usize) {
-    let word = &words[bit / 64];
-    word.store(word.load(Relaxed) | 1 << (bit % 64), Relaxed);
-}
-
-fn clear(words: &Table<AtomicU64>, bit: usize) {
-    let word = &words[bit / 64];
-    word.store(word.load(Relaxed) & !(1 << (bit % 64)), Relaxed);
 }
 
 #[cfg(all(test, not(loom)))]
@@ -274,7 +227,7 @@ mod tests {
                 model.remove(&victim);
             }
             assert_eq!(
-                (set.lowest(), set.highest()),
+                (set.lowest_from(0), set.highest()),
                 (model.first().copied(), model.last().copied())
             );
             assert_eq!(set.contains(block), model.contains(&block));
@@ -300,7 +253,10 @@ mod tests {
             assert!(set.members() < left && set.recount() == (set.members(), set.pairs()));
             left = set.members();
         }
-        assert_eq!((set.members(), set.pairs(), set.lowest(), set.highest()), (0, 0, None, None));
+        assert_eq!(
+            (set.members(), set.pairs(), set.lowest_from(0), set.highest()),
+            (0, 0, None, None)
+        );
     }
 
     #[test]

@@ -1,8 +1,6 @@
 //! Frames whose memory has failed: they leave the free lists and are retired (R-025, S-38).
 
 use super::Buddy;
-use super::isolation::free_block_of;
-use super::pageblock::Occupancy;
 use super::tables::Tables;
 use crate::page::State;
 use crate::units::{Order, Pfn};
@@ -12,7 +10,9 @@ impl Buddy {
     /// zone is poisoned.
     pub(crate) fn offline_if_free(&mut self, tables: &Tables, pfn: Pfn) {
         if !self.is_poisoned() && tables.blocks.is_free(pfn) {
-            self.take_off_buddy(tables, pfn);
+            let (head, _) = tables.free_block_of(pfn);
+            self.cut(tables, head, pfn, 1);
+            self.retire_frame(tables, pfn);
         }
     }
 
@@ -35,17 +35,6 @@ impl Buddy {
         failed.into_iter().for_each(|pfn| self.retire_frame(tables, pfn));
         healthy.into_iter().for_each(|pfn| self.free_inside(tables, pfn, Order::SINGLE));
         true
-    }
-
-    /// Retires a free frame: takes it out of its block and puts the rest of the block back.
-    fn take_off_buddy(&mut self, tables: &Tables, pfn: Pfn) {
-        let (head, order) = free_block_of(tables, pfn);
-        self.unlink(tables, head);
-        self.account(tables, pfn, 1, Occupancy::Taken);
-        self.ledger.charge_frames(1);
-        self.retire_frame(tables, pfn);
-        self.link_rest(tables, head, pfn);
-        self.link_rest(tables, pfn.plus(1), head.plus(order.frames()));
     }
 
     /// Retires a charged frame that is "inside": it is never used again.

@@ -52,12 +52,13 @@ pub(crate) struct FreeLists {
     lists: [[List; ORDERS]; FREE_LIST_KINDS],
 }
 
-impl FreeLists {
-    /// Returns empty lists.
-    pub(crate) fn new() -> Self {
+impl Default for FreeLists {
+    fn default() -> Self {
         Self { lists: [[List { head: NO_FRAME, blocks: 0 }; ORDERS]; FREE_LIST_KINDS] }
     }
+}
 
+impl FreeLists {
     /// Returns how many blocks of this order are free.
     pub(crate) fn blocks(&self, list_kind: FreeListKind, order: Order) -> u64 {
         self.lists[list_kind.index()][order.index()].blocks
@@ -88,16 +89,15 @@ impl FreeLists {
         list.blocks += 1;
     }
 
-    /// Takes a block off its list. Its first frame is then in the state `to`.
+    /// Takes a block off its list. Its first frame is then "inside".
     pub(crate) fn unlink(
         &mut self,
         frames: &Descriptors,
         pfn: Pfn,
         order: Order,
         list_kind: FreeListKind,
-        to: State,
     ) {
-        frames.change(pfn, State::free(order), to);
+        frames.change(pfn, State::free(order), State::INSIDE);
         let list = &mut self.lists[list_kind.index()][order.index()];
         let (next, previous) = (frames.next(pfn), frames.previous(pfn));
         if previous == NO_FRAME {

@@ -6,16 +6,16 @@
 //!                                    <= frame limit
 //!                                    <= memory limit - tables - charges - reserve
 //! ```
-//! A frame is *touched* from the first time it is allocated until its pageblock is decommitted. All
-//! that time the OS may hold memory for it, in use or free. So `memory` is what the zone holds. No
-//! request raises it above the limit: a request that would touch a new frame is refused, or gets a
-//! frame that was used before.
-//!
-//! With huge pages the first touch commits a whole pageblock, which then counts as touched as a
-//! whole (the *granule*). A zone with a small limit uses small pages.
+//! A frame is *touched* from the first time it is allocated until its pageblock is decommitted: all
+//! that time the OS may hold memory for it, in use or free. No request raises `memory` above the
+//! limit: one that would touch a new frame is refused, or gets a frame that was used before. With
+//! huge pages the first touch commits a whole pageblock, which then counts as a whole (the
+//! *granule*). A zone with a small limit uses small pages.
 //!
 //! The reserve is a few frames below the limit that only an [`OverLimit`](crate::OverLimit) may
 //! take: moving content to where it takes less memory needs a frame for a moment.
+
+use std::ops::Deref;
 
 use crate::error::AllocError;
 use crate::geometry::{FRAME_SIZE, PAGEBLOCK_FRAMES};
@@ -24,11 +24,9 @@ use crate::units::FrameCount;
 
 /// The most frames of the reserve.
 const MAX_RESERVE: u64 = 64;
-
 /// Frames kept in addition when there is any reservation: records come in chunks, and the first
 /// reserved frame may need a chunk of each kind.
 const RECORD_CHUNKS: u64 = 48;
-
 /// Reserved frames whose records fit in one frame: a descriptor, a handle and the record of a
 /// zspage take at most 142 bytes.
 const RECORDS_IN_A_FRAME: u64 = 28;
@@ -36,44 +34,54 @@ const RECORDS_IN_A_FRAME: u64 = 28;
 /// The purpose of charged memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChargePurpose {
-    /// Any metadata. The charge leaves the room that is set aside for the records of reserved
-    /// frames.
+    /// Any metadata. The charge leaves the room that is set aside for records of reserved frames.
     General,
     /// The records of what is stored in a reserved frame.
     ReservedFrame,
 }
 
-/// The limits of a zone and what counts against them. Everything in it is guarded by the zone
-/// lock.
-#[derive(Debug)]
+/// The limits of a zone and what counts against them, guarded by the zone lock. The counts can be
+/// read everywhere; only the ledger changes them.
+#[derive(Debug, Default)]
 pub(crate) struct LimitLedger {
     /// The most frames that may be in use; `None` for no limit.
     limit: Option<FrameCount>,
-    /// The memory limit; `None` for no limit. Units: bytes.
-    memory_limit: Option<u64>,
-    /// Frames that are not on buddy lists: in use, on per-CPU lists or retired. Never above the
-    /// limit, unless the limit was lowered.
-    charged: u64,
-    /// Charged frames that are about to replace other charged frames. They do not count against
-    /// the limit.
-    in_flight: u64,
-    /// Frames that a capture is about to take. Room below the limit is kept for them.
-    kept_for_captures: u64,
-    /// Frames of reservations, which may be taken at any later time. Room below the limit is kept
-    /// for them, too.
-    reservations: u64,
-    /// Frames touched.
-    touched: u64,
-    /// What owners have charged. Units: bytes.
-    owner_bytes: u64,
-    /// The size of the zone itself. Units: bytes.
-    fixed: u64,
-    /// The committed memory of the zone's tables. Units: bytes.
-    table_bytes: u64,
-    /// Adjacent frames that the OS commits together.
-    granule: u32,
     /// Whether more was held than a lowered memory limit allows.
     exceeded: bool,
+    counts: LedgerCounts,
+}
+
+/// What counts against the limits of a zone.
+#[derive(Debug, Default)]
+pub(crate) struct LedgerCounts {
+    /// The memory limit; `None` for no limit. Units: bytes.
+    pub(crate) memory_limit: Option<u64>,
+    /// Frames that are not on buddy lists: in use, on per-CPU lists or retired. Never above the
+    /// limit, unless the limit was lowered.
+    pub(crate) charged: u64,
+    /// Charged frames that do not count against the limit: see [`InFlight`].
+    pub(crate) in_flight: u64,
+    /// Room below the limit for frames that a capture is about to take.
+    pub(crate) kept_for_captures: u64,
+    /// Room below the limit for the frames of reservations, which may be taken at any time.
+    pub(crate) reservations: u64,
+    pub(crate) touched: u64,
+    /// What owners have charged. Units: bytes.
+    pub(crate) owner_bytes: u64,
+    /// The size of the zone itself. Units: bytes.
+    pub(crate) fixed_bytes: u64,
+    /// The committed memory of the zone's tables. Units: bytes.
+    pub(crate) table_bytes: u64,
+    /// Adjacent frames that the OS commits together.
+    pub(crate) granule: u32,
+}
+
+impl Deref for LimitLedger {
+    type Target = LedgerCounts;
+
+    fn deref(&self) -> &LedgerCounts {
+        &self.counts
+    }
 }
 
 /// Charged frames that do not count against the limit yet, because each replaces a frame that is
@@ -92,17 +100,15 @@ pub(crate) struct CaptureRoom {
 }
 
 impl InFlight {
-    /// Returns whether no frame is in flight.
     pub(crate) fn is_empty(&self) -> bool {
         self.frames == 0
     }
 
-    /// Returns the number of frames.
     pub(crate) fn frames(&self) -> u64 {
         self.frames
     }
 
-    /// Takes one frame out of the value.
+    /// Takes one frame out of the value, if any.
     pub(crate) fn split_one(&mut self) -> Self {
         let one = self.frames.min(1);
         self.frames -= one;
@@ -116,137 +122,75 @@ impl InFlight {
 }
 
 impl CaptureRoom {
-    /// Returns how many frames there is room for.
     pub(crate) fn frames(&self) -> u64 {
         self.frames
     }
 }
 
 impl LimitLedger {
-    /// Creates a ledger of nothing but the zone itself, of `fixed` bytes.
     pub(crate) fn new(
         limit: Option<FrameCount>,
         memory_limit: Option<u64>,
-        fixed: u64,
+        fixed_bytes: u64,
         granule: u32,
     ) -> Self {
-        Self {
-            limit,
-            memory_limit,
-            charged: 0,
-            in_flight: 0,
-            kept_for_captures: 0,
-            reservations: 0,
-            touched: 0,
-            owner_bytes: 0,
-            fixed,
-            table_bytes: 0,
-            granule,
-            exceeded: false,
-        }
+        let zeros = LedgerCounts::default();
+        let counts = LedgerCounts { memory_limit, fixed_bytes, granule, ..zeros };
+        Self { limit, exceeded: false, counts }
     }
 
-    /// Sets the most frames that may be in use.
     pub(crate) fn set_limit(&mut self, limit: Option<FrameCount>) {
         self.limit = limit;
     }
 
-    /// Sets the memory limit. Units: bytes.
     pub(crate) fn set_memory_limit(&mut self, limit: Option<u64>) {
-        self.memory_limit = limit;
+        self.counts.memory_limit = limit;
         self.exceeded = limit.is_some_and(|limit| self.memory_bytes() > limit);
     }
 
-    /// Returns the memory limit unless it was lowered below what was held. Units: bytes.
+    /// Returns the memory limit unless it was lowered below what was held.
     pub(crate) fn upheld_memory_limit(&self) -> Option<u64> {
         self.memory_limit.filter(|_| !self.exceeded)
     }
 
-    /// Returns the memory limit. Units: bytes.
-    pub(crate) fn memory_limit(&self) -> Option<u64> {
-        self.memory_limit
-    }
-
-    /// Returns how many adjacent frames the OS commits together.
-    pub(crate) fn granule(&self) -> u32 {
-        self.granule
-    }
-
-    /// Returns the size of the zone itself. Units: bytes.
-    pub(crate) fn fixed_bytes(&self) -> u64 {
-        self.fixed
-    }
-
-    /// Returns the frames that are not on buddy lists.
-    pub(crate) fn charged(&self) -> u64 {
-        self.charged
-    }
-
     /// Counts frames that left the buddy lists.
     pub(crate) fn charge_frames(&mut self, frames: u64) {
-        self.charged += frames;
+        self.counts.charged += frames;
     }
 
     /// Counts frames that returned to the buddy lists.
     pub(crate) fn uncharge_frames(&mut self, frames: u64) {
-        self.charged -= frames;
+        self.counts.charged -= frames;
     }
 
-    /// Returns the frames touched.
-    pub(crate) fn touched(&self) -> u64 {
-        self.touched
-    }
-
-    /// Counts frames as touched.
     pub(crate) fn touch(&mut self, frames: u64) {
-        self.touched += frames;
+        self.counts.touched += frames;
     }
 
     /// Counts touched frames that were decommitted.
     pub(crate) fn untouch(&mut self, frames: u64) {
-        self.touched -= frames;
+        self.counts.touched -= frames;
     }
 
-    /// Sets the committed memory of the zone's tables. Units: bytes.
     pub(crate) fn set_table_bytes(&mut self, bytes: u64) {
-        self.table_bytes = bytes;
-    }
-
-    /// Returns the committed memory of the zone's tables. Units: bytes.
-    pub(crate) fn table_bytes(&self) -> u64 {
-        self.table_bytes
-    }
-
-    /// Returns what owners have charged. Units: bytes.
-    pub(crate) fn owner_bytes(&self) -> u64 {
-        self.owner_bytes
+        self.counts.table_bytes = bytes;
     }
 
     /// Counts charged frames as in flight until the value lands.
     pub(crate) fn begin_flight(&mut self, frames: u64) -> InFlight {
-        self.in_flight += frames;
+        self.counts.in_flight += frames;
         InFlight { frames }
     }
 
     /// Counts frames against the limit again, each for a frame that was freed.
     pub(crate) fn land(&mut self, arrived: InFlight) {
-        self.in_flight -= arrived.frames;
-    }
-
-    /// Returns the charged frames in flight.
-    pub(crate) fn in_flight(&self) -> u64 {
-        self.in_flight
-    }
-
-    /// Returns the room kept for captures. Units: frames.
-    pub(crate) fn kept_for_captures(&self) -> u64 {
-        self.kept_for_captures
+        self.counts.in_flight -= arrived.frames;
     }
 
     /// Keeps room for a capture, if there is enough below the limits.
     pub(crate) fn keep_for_capture(&mut self, frames: u64) -> Option<CaptureRoom> {
         (self.headroom() >= frames).then(|| {
-            self.kept_for_captures += frames;
+            self.counts.kept_for_captures += frames;
             CaptureRoom { frames }
         })
     }
@@ -254,43 +198,37 @@ impl LimitLedger {
     /// Gives up a part of a capture's room: these frames are captured, and charged instead.
     pub(crate) fn captured(&mut self, room: &mut CaptureRoom, frames: u64) {
         room.frames -= frames;
-        self.kept_for_captures -= frames;
+        self.counts.kept_for_captures -= frames;
     }
 
     /// Gives back the room of a capture that ended.
     pub(crate) fn end_capture(&mut self, room: &mut CaptureRoom) {
-        self.kept_for_captures -= std::mem::take(&mut room.frames);
+        self.counts.kept_for_captures -= std::mem::take(&mut room.frames);
     }
 
-    /// Reserves room for `frames` frames below the limits. Returns whether there was enough.
+    /// Reserves room below the limits. Returns whether there was enough.
     pub(crate) fn reserve(&mut self, frames: u64) -> bool {
         let sum = self.reservations.saturating_add(frames);
         let wanted = self.counted().saturating_add(frames);
         let fits = self.frame_limit_beside(sum).is_none_or(|most| wanted <= most);
         if fits {
-            self.reservations = sum;
+            self.counts.reservations = sum;
         }
         fits
     }
 
-    /// Cancels room that [`LimitLedger::reserve`] reserved: it was taken or is not needed.
+    /// Cancels reserved room: it was taken or is not needed.
     pub(crate) fn cancel_reservation(&mut self, frames: u64) {
         debug_assert!(
             frames <= self.reservations || std::thread::panicking(),
             "fewer frames are reserved than this reservation holds"
         );
-        self.reservations = self.reservations.saturating_sub(frames);
-    }
-
-    /// Returns the frames of all reservations.
-    pub(crate) fn reservations(&self) -> u64 {
-        self.reservations
+        self.counts.reservations = self.reservations.saturating_sub(frames);
     }
 
     /// Returns how many frames may still be taken below the limits.
     pub(crate) fn headroom(&self) -> u64 {
-        let most = self.frame_limit();
-        most.map_or(u64::MAX, |most| most.saturating_sub(self.counted()))
+        self.frame_limit().map_or(u64::MAX, |most| most.saturating_sub(self.counted()))
     }
 
     /// Returns how many frames may be in use by both limits; `None` for no limit.
@@ -303,8 +241,7 @@ impl LimitLedger {
         let kept = |limit| reserve_of(limit) + kept_for_records(reservations);
         let by_memory =
             self.memory_limit.map(|limit| self.frames_within(limit).saturating_sub(kept(limit)));
-        let by_count = self.limit.map(|limit| limit.0);
-        by_count.into_iter().chain(by_memory).min()
+        self.limit.map(|limit| limit.0).into_iter().chain(by_memory).min()
     }
 
     /// Returns how many frames fit below the memory limit: those touched, and more with the
@@ -336,14 +273,12 @@ impl LimitLedger {
         self.counted_bytes() + kept_for_records(self.reservations) * FRAME_SIZE as u64
     }
 
-    /// Returns the bytes of counted frames and metadata.
     fn counted_bytes(&self) -> u64 {
         self.counted() * FRAME_SIZE as u64 + self.metadata_bytes()
     }
 
-    /// Returns the bytes of everything that is not a frame.
-    pub(crate) fn metadata_bytes(&self) -> u64 {
-        self.table_bytes + self.fixed + self.owner_bytes
+    fn metadata_bytes(&self) -> u64 {
+        self.table_bytes + self.fixed_bytes + self.owner_bytes
     }
 
     /// Returns the bytes of everything the zone holds.
@@ -351,7 +286,6 @@ impl LimitLedger {
         self.touched * FRAME_SIZE as u64 + self.metadata_bytes()
     }
 
-    /// Returns the bytes left below the memory limit.
     pub(crate) fn memory_headroom(&self) -> u64 {
         self.memory_limit.map_or(u64::MAX, |limit| limit.saturating_sub(self.memory_bytes()))
     }
@@ -376,21 +310,16 @@ impl LimitLedger {
             ChargePurpose::General => self.needed_bytes(),
             ChargePurpose::ReservedFrame => self.counted_bytes(),
         };
-        let taken = self.memory_bytes().max(needed);
-        match self.memory_limit {
-            Some(limit) if limit.checked_sub(taken).is_none_or(|room| room < bytes) => {
-                Err(AllocError::Limit)
-            }
-            _ => {
-                self.owner_bytes += bytes;
-                Ok(())
-            }
+        let sum = self.memory_bytes().max(needed).checked_add(bytes);
+        if self.memory_limit.is_some_and(|limit| sum.is_none_or(|sum| sum > limit)) {
+            return Err(AllocError::Limit);
         }
+        self.counts.owner_bytes += bytes;
+        Ok(())
     }
 
-    /// Ends a charge of [`LimitLedger::charge`].
     pub(crate) fn uncharge(&mut self, bytes: u64) {
-        self.owner_bytes -= bytes;
+        self.counts.owner_bytes -= bytes;
     }
 
     /// Returns how many frames more an owner that frees `frames` afterwards may take: in a zone
@@ -401,13 +330,12 @@ impl LimitLedger {
     }
 }
 
-/// Returns how many frames are kept for the records of what is stored in reserved frames.
+/// Returns how many frames are kept for the records of reserved frames.
 fn kept_for_records(reservations: u64) -> u64 {
     if reservations == 0 { 0 } else { RECORD_CHUNKS + reservations / RECORDS_IN_A_FRAME }
 }
 
-/// Returns how many frames below a limit only an [`OverLimit`](crate::OverLimit) may take. Units:
-/// `limit` is in bytes.
+/// Returns the reserve below a limit. Units: frames; `limit` is in bytes.
 fn reserve_of(limit: u64) -> u64 {
     (limit / FRAME_SIZE as u64 / 32).min(MAX_RESERVE)
 }

@@ -1,6 +1,5 @@
 //! The metadata of each pageblock: a state word, and a bit for each free frame.
 
-use std::ops::Range;
 // Not the modelled atomics: counts order nothing, and loom would explore every order of them.
 use std::sync::atomic::AtomicU64 as Count;
 
@@ -20,7 +19,7 @@ const MAP_WORDS: usize = (PAGEBLOCK_FRAMES as usize).div_ceil(64);
 pub(crate) enum CommitState {
     /// Above the high-water mark: never used.
     Offline,
-    /// Its frames are in use or on free lists, and count as held memory.
+    /// Its frames are in use or on free lists.
     Committed,
     /// It is being decommitted, and its frames are on no list.
     Releasing,
@@ -37,9 +36,8 @@ pub(crate) enum CommitState {
 /// +-----+-----------+--------------+-----+---+---+------+--------------+
 ///  I = isolated: no request gets its free frames
 /// ```
-/// Free frames (0..=512) are those on buddy lists; frames on per-CPU lists count as taken. The
-/// frames below `touched` (0..=512) were allocated since the pageblock was committed, or count as
-/// if they had been: the OS may hold memory for them.
+/// Free frames (0..=512) are those on buddy lists; frames on per-CPU lists count as taken. The OS
+/// may hold memory for the frames below `touched` (0..=512).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PageblockState {
     pub(crate) commit_state: CommitState,
@@ -47,7 +45,7 @@ pub(crate) struct PageblockState {
     pub(crate) free: u32,
     /// Whether a thread has isolated it. Its migrate type is kept until the isolation ends.
     pub(crate) isolated: bool,
-    /// The first frame that was not allocated since the pageblock was committed.
+    /// The first frame that was not allocated since the pageblock was committed, nor counts so.
     pub(crate) touched: u32,
 }
 
@@ -59,11 +57,7 @@ impl PageblockState {
             2 => CommitState::Releasing,
             _ => CommitState::Released,
         };
-        let migrate_type = match bits >> 2 & 3 {
-            0 => MigrateType::Unmovable,
-            1 => MigrateType::Movable,
-            _ => MigrateType::Cma,
-        };
+        let migrate_type = MigrateType::ALL[(bits >> 2 & 3).min(2) as usize];
         let (free, touched) = (bits >> 10 & 0x3ff, bits >> 20 & 0x3ff);
         Self { commit_state, migrate_type, free, isolated: bits & ISOLATED != 0, touched }
     }
@@ -77,20 +71,19 @@ impl PageblockState {
             | self.touched << 20
     }
 
-    /// Returns the state of a pageblock that was just committed.
-    pub(crate) fn committed(migrate_type: MigrateType) -> Self {
-        Self {
-            commit_state: CommitState::Committed,
-            migrate_type,
-            free: 0,
-            isolated: false,
-            touched: 0,
-        }
-    }
-
     /// Returns the kind of list that its free blocks are on.
     pub(crate) fn list_kind(self) -> FreeListKind {
         if self.isolated { FreeListKind::Isolated } else { FreeListKind::Type(self.migrate_type) }
+    }
+
+    /// Returns the frames in use; `None` while it is isolated or being decommitted.
+    pub(crate) fn in_use(self) -> Option<u32> {
+        match self.commit_state {
+            _ if self.isolated => None,
+            CommitState::Releasing => None,
+            CommitState::Offline | CommitState::Released => Some(0),
+            CommitState::Committed => Some(PAGEBLOCK_FRAMES - self.free),
+        }
     }
 
     /// Returns its index in [`Pageblocks::counts`].
@@ -103,16 +96,15 @@ impl PageblockState {
     }
 }
 
-/// Kinds of pageblocks that are counted: one for each kind of free list, and those without memory.
-pub(crate) const ROWS: usize = FREE_LIST_KINDS + 1;
-/// The index of pageblocks without memory.
+/// The index of pageblocks without memory, after one for each kind of free list.
 pub(crate) const WITHOUT_MEMORY: usize = FREE_LIST_KINDS;
+/// Kinds of pageblocks that are counted.
+pub(crate) const ROWS: usize = WITHOUT_MEMORY + 1;
 
 const ISOLATED: u32 = 1 << 5;
 const _: () = assert!(PAGEBLOCK_FRAMES <= 0x3ff);
 
-/// All pageblocks of a zone. Every change is made under the zone lock; the state may be read
-/// without.
+/// All pageblocks of a zone. They change under the zone lock and may be read without.
 #[derive(Debug)]
 pub(crate) struct Pageblocks {
     states: Table<AtomicU32>,
@@ -134,25 +126,18 @@ impl Pageblocks {
         })
     }
 
-    /// Returns the state of a pageblock.
     pub(crate) fn state(&self, block: BlockIndex) -> PageblockState {
         // Relaxed: the zone lock orders changes. Without it the state is a hint about which
         // list suits a freed frame.
         PageblockState::from_bits(self.states[block.index()].load(Relaxed))
     }
 
-    /// Gives never-used pageblocks the type of the CMA region.
-    pub(crate) fn set_cma_region(&self, region: Range<u32>) {
-        let region_state = PageblockState {
-            commit_state: CommitState::Offline,
-            ..PageblockState::committed(MigrateType::Cma)
-        };
-        region.for_each(|block| self.set_state(BlockIndex(block), region_state));
-    }
-
-    /// Stores the state of a pageblock and adjusts the counts.
-    pub(crate) fn set_state(&self, block: BlockIndex, block_state: PageblockState) {
-        let (from, to) = (self.state(block).row(), block_state.row());
+    /// Changes the state of a pageblock and adjusts the counts.
+    pub(crate) fn update(&self, block: BlockIndex, change: impl FnOnce(&mut PageblockState)) {
+        let mut block_state = self.state(block);
+        let from = block_state.row();
+        change(&mut block_state);
+        let to = block_state.row();
         if from != to {
             let count = |row: usize| &self.counts[row];
             from.map(count).inspect(|count| count.store(count.load(Relaxed) - 1, Relaxed));
@@ -161,7 +146,7 @@ impl Pageblocks {
         self.states[block.index()].store(block_state.bits(), Relaxed);
     }
 
-    /// Returns the online pageblocks of each kind of free list, and last those without memory.
+    /// Returns the online pageblocks of each kind.
     pub(crate) fn counts(&self) -> [u64; ROWS] {
         std::array::from_fn(|row| self.counts[row].load(Relaxed))
     }
@@ -185,11 +170,6 @@ impl Pageblocks {
         let (word, bits) = words.find(|&(_, bits)| bits != 0)?;
         // At most 511, inside the block.
         Some(block.first().plus(word as u32 * 64 + bits.trailing_zeros()))
-    }
-
-    /// Returns the first free frame in `pfn..end`, which must lie in one pageblock.
-    pub(crate) fn next_free(&self, pfn: Pfn, end: Pfn) -> Option<Pfn> {
-        (pfn.0..end.0).map(Pfn).find(|&pfn| self.is_free(pfn))
     }
 
     /// Returns whether a frame is on a buddy list.
@@ -233,6 +213,15 @@ impl Pageblocks {
 pub(crate) enum Occupancy {
     Free,
     Taken,
+}
+
+/// Splits a range of frames at the borders of pageblocks.
+pub(crate) fn pageblock_parts(first: Pfn, frames: u32) -> impl Iterator<Item = (Pfn, u32)> {
+    let end = first.plus(frames);
+    let after = move |pfn: Pfn| pfn.block().first().plus(PAGEBLOCK_FRAMES).min(end);
+    std::iter::successors(Some(first), move |&pfn| Some(after(pfn)))
+        .take_while(move |&pfn| pfn < end)
+        .map(move |pfn| (pfn, after(pfn).0 - pfn.0))
 }
 
 #[cfg(all(test, not(loom)))]

@@ -15,15 +15,13 @@ use crate::migrate::Owner;
 use crate::units::Pfn;
 use crate::zone::{Lru, MovableOps, Zone};
 
-/// All chains of one owner in one zone.
+/// All chains of one owner in one zone. Each has its own lock.
 ///
-/// Locking: each chain has its own lock. Allocating and freeing chain numbers takes one short
-/// mutex.
+/// Locking: allocating and freeing chain numbers takes one short mutex.
 #[derive(Debug)]
 pub struct FrameChains {
     owner: Owner,
-    single: Records,
-    multi: Records,
+    records: [Records; 2],
     /// Where readers sleep until an exclusive holder leaves.
     pub(super) waiting: ParkingLot,
 }
@@ -34,6 +32,9 @@ pub(super) struct Records {
     words: Table<AtomicU32>,
     owner: Table<AtomicU64>,
     owner_stride: usize,
+    kind: ChainKind,
+    /// The memory of the records of one chunk of numbers. Units: bytes.
+    pub(super) chunk_bytes: u64,
 }
 
 /// The number of words that the owner keeps beside each of its chains, by kind.
@@ -66,11 +67,13 @@ impl FrameChains {
             let ids = IdAllocator::new(limit.min(ChainId::LIMIT), 1, backing)?;
             let words = Table::reserve(ids.capacity() * kind.stride(), backing)?;
             let owner = Table::reserve(ids.capacity() * owner_stride, backing)?;
-            Ok(Records { ids, words, owner, owner_stride })
+            let record = kind.stride() * size_of::<u32>() + owner_stride * size_of::<u64>();
+            let chunk_bytes = (CHUNK * record) as u64;
+            Ok(Records { ids, words, owner, owner_stride, kind, chunk_bytes })
         };
-        let (single, multi) =
-            (records(ChainKind::Single, words.single)?, records(ChainKind::Multi, words.multi)?);
-        Ok(Self { single, multi, owner, waiting: ParkingLot::default() })
+        let records =
+            [records(ChainKind::Single, words.single)?, records(ChainKind::Multi, words.multi)?];
+        Ok(Self { records, owner, waiting: ParkingLot::default() })
     }
 
     /// Returns the owner's words beside a chain; an empty slice for a number past the table. They
@@ -96,28 +99,20 @@ impl FrameChains {
         }
     }
 
-    /// Prefetches bytes of the chain that are going to be read. Only a hint: needs no lock, and
-    /// skips frames that are not there.
+    /// Prefetches bytes of the chain that are there. Only a hint: needs no lock.
     pub fn prefetch_bytes(&self, id: ChainId, range: Range<usize>) {
         let Some(record) = self.record(id) else { return };
         let mut at = range.start;
         while at < range.end {
             let len = (FRAME_SIZE - at % FRAME_SIZE).min(range.end - at);
             if let Some(pfn) = frame_at(record, at / FRAME_SIZE) {
-                let start = self
-                    .zone()
-                    .allocator()
-                    .arena()
-                    .frame_ptr(pfn)
-                    .as_ptr()
-                    .wrapping_add(at % FRAME_SIZE);
-                sys::prefetch_bytes(start, len);
+                let frame = self.zone().allocator().arena.frame_ptr(pfn).as_ptr();
+                sys::prefetch_bytes(frame.wrapping_add(at % FRAME_SIZE), len);
             }
             at += len;
         }
     }
 
-    /// Returns the owner of the frames.
     pub(super) fn owner(&self) -> &Owner {
         &self.owner
     }
@@ -140,14 +135,10 @@ impl FrameChains {
     }
 
     pub(super) fn records(&self, kind: ChainKind) -> &Records {
-        match kind {
-            ChainKind::Single => &self.single,
-            ChainKind::Multi => &self.multi,
-        }
+        &self.records[kind as usize]
     }
 
-    /// Returns the words of a chain's record: its state, then its frames. `None` for a number
-    /// past the table.
+    /// Returns a chain's record: its state, then its frames. `None` for a number past the table.
     pub(super) fn record(&self, id: ChainId) -> Option<&[AtomicU32]> {
         let stride = id.kind().stride();
         let first = id.index() * stride;
@@ -158,8 +149,7 @@ impl FrameChains {
         self.record(id).map(|record| &record[0])
     }
 
-    /// Wakes the readers that waited for an exclusive holder. `before` is the word that the
-    /// holder replaced when it left.
+    /// Wakes the readers that wait for an exclusive holder, which replaced `before` as it left.
     pub(super) fn wake(&self, id: ChainId, before: ChainState) {
         if before.has_readers_waiting() {
             self.waiting.unpark_all(id.index());
@@ -167,43 +157,29 @@ impl FrameChains {
     }
 
     /// Marks the chain as pending: the last guard to leave returns
-    /// [`ReleaseStatus::Pending`](crate::ReleaseStatus::Pending).
-    /// Returns `false` when there is no guard: the caller tries again.
+    /// [`ReleaseStatus::Pending`](crate::ReleaseStatus::Pending). Returns `false` when there is no
+    /// guard: the caller tries again.
     #[must_use]
     pub fn mark_pending(&self, id: ChainId) -> bool {
-        let Some(state) = self.state(id) else { return false };
-        let mut seen = ChainState::from_bits(state.load(Ordering::Relaxed));
-        while let Some(marked) = seen.set_pending() {
-            // Release pairs with the Acquire in `leave`: the thread that does the work sees what
-            // the caller did before.
-            match state.compare_exchange_weak(
-                seen.bits(),
-                marked.bits(),
-                Ordering::Release,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => return true,
-                Err(now) => seen = ChainState::from_bits(now),
-            }
-        }
-        false
+        // Release pairs with the Acquire in `leave`: the thread that does the work sees what the
+        // caller did before.
+        let mark = |word| ChainState::update(word, Ordering::Release, ChainState::set_pending);
+        self.state(id).and_then(mark).is_some()
     }
 
     /// Returns whether the chain has the maximum number of readers, two million.
     #[must_use]
     pub fn has_reached_max_readers(&self, id: ChainId) -> bool {
         // Relaxed: a hint. A caller that acts on it only gives up.
-        self.state(id).is_some_and(|state| {
-            ChainState::from_bits(state.load(Ordering::Relaxed)).has_reached_max_readers()
-        })
+        let load = |word: &AtomicU32| ChainState(word.load(Ordering::Relaxed));
+        self.state(id).map(load).is_some_and(ChainState::has_reached_max_readers)
     }
 
-    /// Returns the tag of a live chain. Stale as soon as it is returned, unless the caller keeps
-    /// the chain alive.
+    /// Returns the tag of a live chain. Stale at once, unless the caller keeps the chain alive.
     #[must_use]
     pub fn tag(&self, id: ChainId) -> Option<u8> {
         // Acquire pairs with the Release in `create`.
-        let state = ChainState::from_bits(self.state(id)?.load(Ordering::Acquire));
+        let state = ChainState(self.state(id)?.load(Ordering::Acquire));
         (!state.is_vacant()).then(|| state.tag())
     }
 
@@ -218,18 +194,10 @@ impl FrameChains {
     /// Returns the memory of all records, the owner's words and the number sets, in bytes.
     #[must_use]
     pub fn metadata_bytes(&self) -> usize {
-        [ChainKind::Single, ChainKind::Multi]
-            .into_iter()
-            .map(|kind| {
-                let records = self.records(kind);
-                records.ids.open_chunks() * records.chunk_bytes(kind) as usize
-                    + records.ids.metadata_bytes()
-            })
-            .sum()
-    }
-
-    pub(super) fn free_id(&self, id: ChainId) {
-        self.records(id.kind()).ids.free_without_release(id.index() as u32);
+        let bytes = |Records { ids, chunk_bytes, .. }: &Records| {
+            ids.open_chunks() * *chunk_bytes as usize + ids.metadata_bytes()
+        };
+        self.records.iter().map(bytes).sum()
     }
 
     /// Releases records of destroyed chains to the OS, those of one chunk of each kind at most,
@@ -238,18 +206,15 @@ impl FrameChains {
     /// Destroying a chain, or detaching a frame of it, never calls the OS: the caller may hold
     /// locks. Call this after releasing them.
     pub fn release_excess_if_due(&self) {
-        self.release_records(ChainKind::Single);
-        self.release_records(ChainKind::Multi);
+        for records in &self.records {
+            records.ids.release_emptied(|first| {
+                let (stride, owner_stride) = (records.kind.stride(), records.owner_stride);
+                records.words.discard(first * stride, CHUNK * stride);
+                records.owner.discard(first * owner_stride, CHUNK * owner_stride);
+                self.zone().uncharge(records.chunk_bytes);
+            });
+        }
         self.zone().release_excess_if_due();
-    }
-
-    fn release_records(&self, kind: ChainKind) {
-        let (records, stride) = (self.records(kind), kind.stride());
-        records.ids.release_emptied(|first| {
-            records.words.discard(first * stride, CHUNK * stride);
-            records.owner.discard(first * records.owner_stride, CHUNK * records.owner_stride);
-            self.zone().uncharge(records.chunk_bytes(kind));
-        });
     }
 }
 
@@ -259,18 +224,9 @@ impl Drop for FrameChains {
     }
 }
 
-impl Records {
-    /// Returns the memory of the records of one chunk of numbers, in bytes.
-    pub(super) fn chunk_bytes(&self, kind: ChainKind) -> u64 {
-        let record = kind.stride() * size_of::<u32>() + self.owner_stride * size_of::<u64>();
-        (CHUNK * record) as u64
-    }
-}
-
 /// Returns the frame at a position of a record.
 pub(super) fn frame_at(record: &[AtomicU32], position: usize) -> Option<Pfn> {
-    // Relaxed: the caller holds a guard, so the numbers do not change (INV-CHAIN-3), or only
-    // wants a hint.
+    // Relaxed: the caller holds a guard, so no number changes (INV-CHAIN-3), or wants a hint.
     let number = record.get(1 + position)?.load(Ordering::Relaxed);
     (number != NO_FRAME).then(|| Pfn(number - 1))
 }

@@ -12,6 +12,8 @@ use super::state::ChainState;
 use crate::alloc::alloc_frozen;
 use crate::error::AllocError;
 use crate::geometry::FRAME_SIZE;
+use crate::migrate::Owner;
+use crate::page::State;
 use crate::units::Pfn;
 use crate::zone::{Committed, LockedFrame, MigrateError, Reclaim, Reservation, Target};
 
@@ -21,8 +23,7 @@ use crate::zone::{Committed, LockedFrame, MigrateError, Reclaim, Reservation, Ta
 pub enum ReleaseStatus {
     /// No work is left.
     Clean,
-    /// Another thread left work behind and no guard is left: the caller must do it, with no lock
-    /// held.
+    /// No guard is left, but work of another thread: the caller does it, with no lock held.
     Pending,
 }
 
@@ -30,22 +31,13 @@ pub enum ReleaseStatus {
 /// [`Shared::release`] reports pending work.
 #[derive(Debug)]
 pub struct Shared<'e> {
-    chains: &'e FrameChains,
-    id: ChainId,
-    record: &'e [AtomicU32],
-    tag: u8,
+    pub(super) chains: &'e FrameChains,
+    pub(super) id: ChainId,
+    pub(super) record: &'e [AtomicU32],
+    pub(super) tag: u8,
 }
 
-impl<'e> Shared<'e> {
-    pub(super) fn new(
-        chains: &'e FrameChains,
-        id: ChainId,
-        record: &'e [AtomicU32],
-        tag: u8,
-    ) -> Self {
-        Self { chains, id, record, tag }
-    }
-
+impl Shared<'_> {
     /// Returns the chain's id.
     #[must_use]
     pub fn id(&self) -> ChainId {
@@ -62,7 +54,7 @@ impl<'e> Shared<'e> {
     #[must_use]
     pub fn is_alone(&self) -> bool {
         // Relaxed: a hint, and this guard is counted.
-        ChainState::from_bits(self.record[0].load(Ordering::Relaxed)).readers() == 1
+        ChainState(self.record[0].load(Ordering::Relaxed)).readers() == 1
     }
 
     /// Returns the frame at `position`, which stays there as long as this guard lives.
@@ -72,18 +64,12 @@ impl<'e> Shared<'e> {
     }
 
     /// Returns the bytes `range` of the chain, counted from its first frame, in two pieces. The
-    /// second piece is empty when the two frames are neighbours in the arena or the range lies in
-    /// one frame.
-    ///
-    /// Returns `None` when the range crosses more than one frame boundary or touches a frame that
-    /// is not there.
+    /// second piece is empty when the range lies in one frame or in two neighbours in the arena.
+    /// Returns `None` when it crosses more than one frame boundary or a frame is not there.
     #[must_use]
     pub fn pieces(&self, range: Range<usize>) -> Option<(&[u8], &[u8])> {
-        let span = FrameSpan::of(self.record, range)?;
-        let arena = self.chains.zone().allocator().arena();
-        for pfn in span.frames() {
-            arena.note_read(pfn);
-        }
+        let arena = &self.chains.zone().allocator().arena;
+        let span = FrameSpan::of(self.record, range, |pfn| arena.note_read(pfn))?;
         // SAFETY: INV-CHAIN-1 and INV-CHAIN-2: these frames belong to this chain alone. While
         // this guard lives there is no exclusive one (INV-CHAIN-3), so no thread writes the bytes
         // or detaches the frames. The pieces lie inside these frames, which are neighbours where
@@ -105,17 +91,13 @@ impl<'e> Shared<'e> {
 
     /// Leaves the chain and returns whether pending work is now the caller's.
     pub fn release(self) -> ReleaseStatus {
-        let leaving = self.leave();
-        std::mem::forget(self);
-        leaving
+        std::mem::ManuallyDrop::new(self).leave()
     }
 
     fn leave(&self) -> ReleaseStatus {
-        // Release: our reads are over before the next exclusive holder (Acquire in
-        // `try_exclusive`) changes bytes. Acquire pairs with `mark_pending`, whose work the
-        // caller may have to do.
-        let before =
-            ChainState::from_bits(self.record[0].fetch_sub(ChainState::READER, Ordering::AcqRel));
+        // Release: our reads are over before the next exclusive holder (Acquire in `try_exclusive`)
+        // changes bytes. Acquire pairs with `mark_pending`, whose work the caller may have to do.
+        let before = ChainState(self.record[0].fetch_sub(ChainState::READER, Ordering::AcqRel));
         if before.is_pending() && before.readers() == 1 {
             ReleaseStatus::Pending
         } else {
@@ -130,20 +112,15 @@ impl Drop for Shared<'_> {
     }
 }
 
-/// A chain held exclusively. Dropping it leaves; only [`Exclusive::release`] reports pending
-/// work.
+/// A chain held exclusively. Dropping it leaves; only [`Exclusive::release`] reports pending work.
 #[derive(Debug)]
 pub struct Exclusive<'e> {
-    chains: &'e FrameChains,
-    id: ChainId,
-    record: &'e [AtomicU32],
+    pub(super) chains: &'e FrameChains,
+    pub(super) id: ChainId,
+    pub(super) record: &'e [AtomicU32],
 }
 
-impl<'e> Exclusive<'e> {
-    pub(super) fn new(chains: &'e FrameChains, id: ChainId, record: &'e [AtomicU32]) -> Self {
-        Self { chains, id, record }
-    }
-
+impl Exclusive<'_> {
     /// Returns the chain's id.
     #[must_use]
     pub fn id(&self) -> ChainId {
@@ -153,11 +130,8 @@ impl<'e> Exclusive<'e> {
     /// Returns the bytes `range` for writing, in two pieces as [`Shared::pieces`].
     #[must_use]
     pub fn pieces_mut(&mut self, range: Range<usize>) -> Option<(&mut [u8], &mut [u8])> {
-        let span = FrameSpan::of(self.record, range)?;
-        let arena = self.chains.zone().allocator().arena();
-        for pfn in span.frames() {
-            arena.note_write(pfn);
-        }
+        let arena = &self.chains.zone().allocator().arena;
+        let span = FrameSpan::of(self.record, range, |pfn| arena.note_write(pfn))?;
         // SAFETY: INV-CHAIN-1 and INV-CHAIN-3: these frames belong to this chain alone, and this
         // is its only guard, borrowed mutably. The two pieces do not overlap: they lie in two
         // different frames. Bounds and initialisation as in `Shared::pieces`.
@@ -176,8 +150,7 @@ impl<'e> Exclusive<'e> {
     /// Returns whether `position` holds a frame. False past the end.
     #[must_use]
     pub fn has_frame(&self, position: usize) -> bool {
-        // Relaxed: frame numbers change only under this guard (INV-CHAIN-3).
-        self.record.get(1 + position).is_some_and(|word| word.load(Ordering::Relaxed) != NO_FRAME)
+        self.frame(position).is_some()
     }
 
     /// Fills the empty `position` with a frame from the zone. Its bytes are arbitrary: the owner
@@ -189,18 +162,13 @@ impl<'e> Exclusive<'e> {
     /// # Panics
     /// When the chain has no such position or it already holds a frame.
     pub fn attach(&mut self, position: usize, reclaim: Reclaim) -> Result<(), AllocError> {
-        assert!(!self.has_frame(position), "position {position} already holds a frame");
-        let owner = self.chains.owner();
-        let pfn = alloc_frozen(owner.zone(), owner.migrate_type(), reclaim)?;
-        self.fill(position, pfn);
-        Ok(())
+        self.fill(position, |owner| alloc_frozen(owner.zone(), owner.migrate_type(), reclaim))
     }
 
     /// Fills the empty `position` as [`Exclusive::attach`] does, with a reserved frame.
     ///
     /// # Errors
-    /// Those of [`Reservation::take`], and [`AllocError::Limit`] for a reservation of another
-    /// zone.
+    /// Those of [`Reservation::take`], and [`AllocError::Limit`] for a reservation of another zone.
     ///
     /// # Panics
     /// When the chain has no such position or it already holds a frame.
@@ -209,45 +177,44 @@ impl<'e> Exclusive<'e> {
         position: usize,
         from: &mut Reservation<'_>,
     ) -> Result<(), AllocError> {
-        assert!(!self.has_frame(position), "position {position} already holds a frame");
-        let owner = self.chains.owner();
-        if !from.is_of(owner.zone()) {
-            return Err(AllocError::Limit);
-        }
-        let pfn = from.take_frozen(owner.migrate_type())?;
-        self.fill(position, pfn);
-        Ok(())
+        self.fill(position, |owner| {
+            if !from.is_of(owner.zone()) {
+                return Err(AllocError::Limit);
+            }
+            from.take_as(owner.migrate_type(), State::FROZEN)
+        })
     }
 
-    /// Puts a frozen frame of this zone into the empty `position`.
-    fn fill(&mut self, position: usize, pfn: Pfn) {
+    /// Fills the empty `position` with the frozen frame of this zone that `take` returns.
+    fn fill(
+        &mut self,
+        position: usize,
+        take: impl FnOnce(&Owner) -> Result<Pfn, AllocError>,
+    ) -> Result<(), AllocError> {
+        assert!(!self.has_frame(position), "position {position} already holds a frame");
         let word = &self.record[1 + position];
         let owner = self.chains.owner();
+        let pfn = take(owner)?;
         owner.set_private(pfn, self.id.to_bits(), position as u8);
         // Relaxed: published by the Release in `leave`.
         word.store(pfn.0 + 1, Ordering::Relaxed);
-        // Last: from here on it may be isolated. It cannot be moved before this guard
-        // leaves.
+        // Last: from here on it may be isolated, and moved when this guard has left.
         owner.publish_frame(pfn);
+        Ok(())
     }
 
     /// Detaches the frame at `position` and frees it; returns `false` when there is none. The OS
     /// is not called: see [`FrameChains::release_excess_if_due`].
     pub fn detach(&mut self, position: usize) -> bool {
-        // Relaxed: as in `attach`.
-        let Some(word) = self.record.get(1 + position) else { return false };
-        let number = word.load(Ordering::Relaxed);
-        if number == NO_FRAME {
-            return false;
-        }
-        word.store(NO_FRAME, Ordering::Relaxed);
-        self.chains.owner().release(Pfn(number - 1));
+        let Some(pfn) = frame_at(self.record, position) else { return false };
+        // Relaxed: as in `fill`.
+        self.record[1 + position].store(NO_FRAME, Ordering::Relaxed);
+        self.chains.owner().release(pfn);
         true
     }
 
     /// Moves the content of the frame at `position`, which should be `from`, to the frame `to`,
-    /// which replaces it. The old frame is left to migration. When the position holds another
-    /// frame or none, nothing changes.
+    /// which replaces it. The old frame is left to migration.
     pub(super) fn migrate<'z>(
         &mut self,
         position: usize,
@@ -260,7 +227,7 @@ impl<'e> Exclusive<'e> {
         if !to.is_fresh_in(self.chains.zone().allocator()) {
             return Err(MigrateError::Failed(to));
         }
-        let arena = self.chains.zone().allocator().arena();
+        let arena = &self.chains.zone().allocator().arena;
         arena.note_read(from.pfn());
         arena.note_write(to.pfn());
         // SAFETY: `from` belongs to this chain alone (INV-CHAIN-1), and this is its only guard
@@ -293,28 +260,15 @@ impl<'e> Exclusive<'e> {
 
     /// Clears the pending mark: the caller is about to do the work. Returns whether it was set.
     pub fn take_pending(&mut self) -> bool {
-        let mut seen = ChainState::from_bits(self.record[0].load(Ordering::Relaxed));
-        // Others can only add the mark while this guard lives, so the loop ends. Acquire pairs
-        // with the Release in `mark_pending`.
-        loop {
-            let unmarked = seen.clear_pending();
-            match self.record[0].compare_exchange_weak(
-                seen.bits(),
-                unmarked.bits(),
-                Ordering::Acquire,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => return seen.is_pending(),
-                Err(now) => seen = ChainState::from_bits(now),
-            }
-        }
+        // Acquire pairs with the Release in `mark_pending`.
+        let clear = |state: ChainState| Some(state.clear_pending());
+        ChainState::update(&self.record[0], Ordering::Acquire, clear)
+            .is_some_and(ChainState::is_pending)
     }
 
     /// Leaves the chain and returns whether pending work is now the caller's.
     pub fn release(self) -> ReleaseStatus {
-        let leaving = self.leave();
-        std::mem::forget(self);
-        leaving
+        std::mem::ManuallyDrop::new(self).leave()
     }
 
     /// Destroys the chain: its frames are freed and its number becomes free. The OS is not
@@ -325,19 +279,18 @@ impl<'e> Exclusive<'e> {
         }
         // Release: there is no other guard. A stale reader that finds the number in use again
         // must not see the record half cleared.
-        let before = self.record[0].swap(ChainState::VACANT.bits(), Ordering::Release);
-        self.chains.wake(self.id, ChainState::from_bits(before));
-        self.chains.free_id(self.id);
+        let before = self.record[0].swap(ChainState::VACANT.0, Ordering::Release);
+        self.chains.wake(self.id, ChainState(before));
+        let ids = &self.chains.records(self.id.kind()).ids;
+        ids.free_without_release(self.id.index() as u32);
         std::mem::forget(self);
     }
 
     fn leave(&self) -> ReleaseStatus {
         // Release: the next guard (Acquire in `try_share` and `try_exclusive`) sees the bytes and
-        // frame numbers written under this one. Acquire pairs with `mark_pending`, whose work the
-        // caller may have to do.
-        let before = ChainState::from_bits(
-            self.record[0].fetch_and(ChainState::UNLOCK_MASK, Ordering::AcqRel),
-        );
+        // frame numbers written under this one. Acquire: as in `Shared::leave`.
+        let word = self.record[0].fetch_and(ChainState::UNLOCK_MASK, Ordering::AcqRel);
+        let before = ChainState(word);
         self.chains.wake(self.id, before);
         if before.is_pending() { ReleaseStatus::Pending } else { ReleaseStatus::Clean }
     }
@@ -349,44 +302,30 @@ impl Drop for Exclusive<'_> {
     }
 }
 
-/// A byte range of a chain as ranges of one or two frames.
-///
-/// Frames that are neighbours in the arena are neighbours in the address space, so a range across
-/// both is one piece.
+/// A byte range of a chain as ranges of one or two frames: frame, offset and length.
 struct FrameSpan {
     first: (Pfn, usize, usize),
     second: Option<(Pfn, usize, usize)>,
-    joined: Option<Pfn>,
 }
 
 impl FrameSpan {
-    /// Returns the frames and offsets of a range; `None` when it crosses more than one frame
-    /// boundary or a frame is not there.
-    fn of(record: &[AtomicU32], range: Range<usize>) -> Option<Self> {
+    /// Notes the access to each frame of the range; `None` as [`Shared::pieces`].
+    fn of(record: &[AtomicU32], range: Range<usize>, note: impl Fn(Pfn)) -> Option<Self> {
         let (position, offset) = (range.start / FRAME_SIZE, range.start % FRAME_SIZE);
         let len = range.end.checked_sub(range.start)?;
         let first = frame_at(record, position)?;
         let head = len.min(FRAME_SIZE - offset);
-        // The range lies in one frame, in two neighbours, or in two separate frames.
         if head == len {
-            return Some(Self { first: (first, offset, len), second: None, joined: None });
+            note(first);
+            return Some(Self { first: (first, offset, len), second: None });
         }
-        let second = frame_at(record, position + 1)?;
-        if len - head > FRAME_SIZE {
-            return None;
-        }
+        let second = frame_at(record, position + 1).filter(|_| len - head <= FRAME_SIZE)?;
+        [first, second].into_iter().for_each(note);
+        // Neighbours in the arena are neighbours in the address space: one piece.
         if second.0 == first.0 + 1 {
-            return Some(Self { first: (first, offset, len), second: None, joined: Some(second) });
+            return Some(Self { first: (first, offset, len), second: None });
         }
-        Some(Self {
-            first: (first, offset, head),
-            second: Some((second, 0, len - head)),
-            joined: None,
-        })
-    }
-
-    fn frames(&self) -> impl Iterator<Item = Pfn> {
-        [Some(self.first.0), self.second.map(|(pfn, ..)| pfn), self.joined].into_iter().flatten()
+        Some(Self { first: (first, offset, head), second: Some((second, 0, len - head)) })
     }
 }
 

@@ -2,8 +2,7 @@
 //! [`MovableOps`](crate::MovableOps).
 //!
 //! A frame's private value names its chain and its position there. It is read without a lock, so
-//! it is a hint: the chain is then tried exclusively and the position is checked again. A
-//! reference to the chain, such as a handle, stays valid.
+//! it is a hint: the chain is then tried exclusively and the position is checked again.
 
 use sync::atomic::Ordering;
 
@@ -17,8 +16,7 @@ use crate::zone::{Committed, LockedFrame, MigrateError, Target};
 #[derive(Debug)]
 #[must_use = "the last guard to leave must do the pending work"]
 pub struct FrameMove<'z> {
-    /// What the guard found when it left the chain, if the chain was entered: pending work is
-    /// then the caller's.
+    /// What the guard found when it left the chain: pending work is then the caller's.
     pub released: Option<(ChainId, ReleaseStatus)>,
     /// What [`MovableOps::migrate`](crate::MovableOps::migrate) returns.
     pub result: Result<Committed, MigrateError<'z>>,
@@ -51,8 +49,7 @@ impl FrameChains {
         FrameMove { released: Some((id, held.release())), result }
     }
 
-    /// Returns the chain and the position that a frame's private value names, if the frame is
-    /// there.
+    /// Returns the chain and position in a frame's private value, if the frame is there.
     fn locate(&self, frame: &LockedFrame<'_>) -> Option<(ChainId, usize)> {
         // A private value of another zone's frame would name another chain here.
         if !std::ptr::eq(frame.allocator(), self.zone().allocator()) {
@@ -68,7 +65,6 @@ impl FrameChains {
     #[must_use]
     pub fn is_pending(&self, id: ChainId) -> bool {
         // Relaxed: a hint. The last guard to leave does the work, whatever this returns.
-        self.state(id)
-            .is_some_and(|state| ChainState::from_bits(state.load(Ordering::Relaxed)).is_pending())
+        self.state(id).is_some_and(|word| ChainState(word.load(Ordering::Relaxed)).is_pending())
     }
 }

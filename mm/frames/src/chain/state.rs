@@ -9,14 +9,14 @@
 //! - tag: a byte of the owner's (zsmalloc: the size class), fixed while the chain lives.
 //! - X: exclusively held. Then the low field is 1.
 //! - P: pending: a thread found the chain held and left its work to the last holder that leaves.
-//! - W: readers sleep until the exclusive holder leaves. Only together with X: one step clears
-//!   both.
+//! - W: readers sleep until the exclusive holder leaves: one step clears both X and W.
 //! - 0, as in memory that was never used or was released, means vacant.
 
-/// A value of the word. Every transition is a pure function from one value to the next; the
-/// caller does the atomic operation.
+use sync::atomic::{AtomicU32, Ordering};
+
+/// A value of the word. Every transition is a pure function from one value to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ChainState(u32);
+pub(super) struct ChainState(pub(super) u32);
 
 const READERS: u32 = (1 << 21) - 1;
 const READERS_WAITING: u32 = 1 << 21;
@@ -26,22 +26,24 @@ const TAG_SHIFT: u32 = 24;
 
 impl ChainState {
     pub(super) const VACANT: Self = Self(0);
-    /// What one reader adds.
     pub(super) const READER: u32 = 1;
     /// The mask that an exclusive holder leaves with.
     pub(super) const UNLOCK_MASK: u32 = !(EXCLUSIVE | READERS_WAITING);
 
-    /// Returns the word of a new chain, exclusively held.
     pub(super) fn new_exclusive(tag: u8) -> Self {
         Self(u32::from(tag) << TAG_SHIFT | EXCLUSIVE | 1)
     }
 
-    pub(super) fn from_bits(bits: u32) -> Self {
-        Self(bits)
-    }
-
-    pub(super) fn bits(self) -> u32 {
-        self.0
+    /// Applies `step` to a chain's word: `order` applies if it changes the word. Returns the value
+    /// before, or `None` when `step` refuses the value found.
+    pub(super) fn update(
+        word: &AtomicU32,
+        order: Ordering,
+        step: impl Fn(Self) -> Option<Self>,
+    ) -> Option<Self> {
+        // Relaxed: a value that is not replaced decides nothing.
+        let bits = |bits| step(Self(bits)).map(|next| next.0);
+        word.fetch_update(order, Ordering::Relaxed, bits).ok().map(Self)
     }
 
     pub(super) fn tag(self) -> u8 {
@@ -56,17 +58,15 @@ impl ChainState {
         self.0 & PENDING != 0
     }
 
-    pub(super) fn is_exclusive(self) -> bool {
+    fn is_exclusive(self) -> bool {
         self.0 & EXCLUSIVE != 0
     }
 
-    /// Returns whether readers sleep until the exclusive holder leaves.
     pub(super) fn has_readers_waiting(self) -> bool {
         self.0 & READERS_WAITING != 0
     }
 
-    /// Marks that a reader is about to sleep; `None` when there is no exclusive holder to wait
-    /// for.
+    /// Marks that a reader is about to sleep; `None` when there is no exclusive holder to wait for.
     pub(super) fn set_readers_waiting(self) -> Option<Self> {
         self.is_exclusive().then_some(Self(self.0 | READERS_WAITING))
     }
@@ -79,8 +79,7 @@ impl ChainState {
         self.0 & READERS == READERS
     }
 
-    /// Adds a reader; `None` while exclusively held, vacant, or with the maximum number of
-    /// readers.
+    /// Adds a reader; `None` while exclusively held, vacant, or with the maximum number of readers.
     pub(super) fn add_reader(self) -> Option<Self> {
         let free = !self.is_exclusive() && !self.is_vacant() && !self.has_reached_max_readers();
         free.then(|| Self(self.0 + Self::READER))
@@ -91,7 +90,6 @@ impl ChainState {
         (self.0 & READERS == 1 && !self.is_exclusive()).then_some(Self(self.0 | EXCLUSIVE))
     }
 
-    /// Clears the pending mark.
     pub(super) fn clear_pending(self) -> Self {
         Self(self.0 & !PENDING)
     }

@@ -1,15 +1,9 @@
-use std::sync::Arc;
-
 use super::*;
-use crate::{Backing, FRAME_SIZE, FrameCount, Reclaim, Zone, ZoneConfig};
+use crate::zones::heap_zone;
+use crate::{Backing, FRAME_SIZE, FrameCount, Reclaim};
 
 fn chains() -> FrameChains {
-    let zone = Zone::new(ZoneConfig {
-        capacity: FrameCount(1024),
-        backing: Backing::Heap,
-        ..ZoneConfig::default()
-    });
-    let owner = Arc::new(zone.expect("a small zone")).reserve_owner().expect("the only one");
+    let owner = heap_zone(1024).reserve_owner().expect("the only one");
     FrameChains::new(owner, 1024, OwnerWords::default(), Backing::Heap).expect("small tables")
 }
 

@@ -1,27 +1,24 @@
 //! A capture: takes a range of neighbouring frames, whatever their state is.
 //!
-//! Free frames of the range are taken at once. Movable ones are isolated and migrated elsewhere,
-//! and the old frame is *kept*: the isolation's reference becomes the capture's. The old frame is
-//! never on a free list, so no other allocation can take it. A captured frame is in use as a
-//! single frame, with one reference.
-//!
-//! All or nothing: before anything moves, every frame in use of a pageblock must be isolated.
-//! Dropping a capture frees the frames it holds.
+//! Free frames of the range are taken at once. Movable ones are isolated, all of a pageblock or
+//! none, and migrated elsewhere, and the old frame is *kept*: the isolation's reference becomes the
+//! capture's. The old frame is never on a free list, so no other allocation can take it. A captured
+//! frame is in use as a single frame, with one reference.
 //!
 //! # The limit
-//! A capture first reserves room for all of its frames. Each frame that it captures then counts
-//! against the limit as a frame in use and no longer as reserved. Content that is moved away
-//! counts before and after the move.
+//! A capture first reserves room for all of its frames. Each captured frame then counts against the
+//! limit as in use and no longer as reserved. Content that is moved away counts before and after
+//! the move.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::buddy::{CaptureRoom, InFlight};
+use super::request::{ContigError, check_time};
+use crate::buddy::{CaptureRoom, CommitState, InFlight, pageblock_parts};
 use crate::budget::Deadline;
-use crate::geometry::PAGEBLOCK_FRAMES;
 use crate::migrate::{Isolated, MigratedSource, Targets};
-use crate::page::{Kind, Put, State};
+use crate::page::{Kind, State};
 use crate::units::{MigrateType, Order, Pfn};
-use crate::zone::{CpuListsState, MigrateMode, MovableOps, Target, Zone, add};
+use crate::zone::{CpuListsState, MigrateMode, Target, Zone, add};
 
 /// How often a capture tries a pageblock.
 const MAX_PASSES: u32 = 10;
@@ -30,92 +27,66 @@ const BATCH: usize = 32;
 /// The most frames freed in one turn with the zone lock.
 const LOCK_BATCH: usize = 128;
 
-/// Why a capture failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CaptureError {
-    Limit,
-    /// The zone is poisoned.
-    Poisoned,
-    NoTargets,
-    OutOfTime,
-    /// A movable frame that its owner or another thread uses now.
-    Busy(Pfn),
-    /// A frame without an owner that could move it.
-    Unmovable(Pfn),
-}
-
-/// A range of frames that is being captured.
+/// A range of frames that is being captured. Dropping it frees those that are.
 #[derive(Debug)]
 pub(crate) struct ContigCapture<'z> {
     zone: &'z Zone,
     first: Pfn,
     frames: u32,
-    /// A bit for each frame of the range: set when it is captured.
+    /// A bit for each frame: set when it is captured.
     captured: Vec<u64>,
     /// Room below the limit for the frames that are not captured yet.
     room: CaptureRoom,
-    moved: u64,
+    /// Frames that were moved away.
+    pub(super) moved: u64,
 }
 
 impl<'z> ContigCapture<'z> {
-    /// Reserves room for the frames, then drains each per-CPU list: frames in the lists have no
-    /// owner and may be in the range.
+    /// Reserves room for the frames, then drains each per-CPU list, which may hold some of them.
     ///
     /// Locking: each list once, one after the other, and under it the zone lock if the list holds
     /// frames. The caller holds no lock of an owner.
-    pub(crate) fn begin(zone: &'z Zone, first: Pfn, frames: u32) -> Result<Self, CaptureError> {
+    pub(crate) fn begin(zone: &'z Zone, first: Pfn, frames: u32) -> Result<Self, ContigError> {
         zone.allocator().process_memory_failures();
         let captured = vec![0; frames.div_ceil(64) as usize];
         // Refuse only once all lists are drained: their frames count against the limit.
-        let look = zone.allocator().with_drained_lists(|buddy, lists| {
+        let room = zone.allocator().with_drained_lists(|buddy, lists| {
             let room = buddy.ledger.keep_for_capture(frames.into());
             (room.is_some() || lists == CpuListsState::Empty).then_some(Ok(room))
         });
+        let room = room.map_err(|_| ContigError::Poisoned)?.ok_or(ContigError::Limit)?;
+        let capture = Self { zone, first, frames, captured, room, moved: 0 };
         // This also waits for threads that are about to put a frame on a list.
-        match look {
-            Ok(Some(room)) => {
-                let capture = Self { zone, first, frames, captured, room, moved: 0 };
-                zone.allocator().drain_each_list();
-                Ok(capture)
-            }
-            Ok(None) => Err(CaptureError::Limit),
-            Err(_) => Err(CaptureError::Poisoned),
-        }
+        zone.allocator().drain_each_list();
+        Ok(capture)
     }
 
-    /// Returns how many frames were moved away.
-    pub(crate) fn moved(&self) -> u64 {
-        self.moved
-    }
-
-    /// Captures all frames, pageblock by pageblock.
     pub(crate) fn acquire(
         &mut self,
         mode: MigrateMode,
         deadline: Deadline,
-    ) -> Result<(), CaptureError> {
+    ) -> Result<(), ContigError> {
         let (first, frames) = (self.first, self.frames);
         // Take the free frames of the whole range first, so that no content moves to them.
-        for (first, end) in pageblock_parts(first, frames) {
-            if deadline.has_passed() {
-                return Err(CaptureError::OutOfTime);
-            }
-            self.take_free(first, end);
+        for (first, frames) in pageblock_parts(first, frames) {
+            check_time(deadline)?;
+            self.take_free(first, first.plus(frames));
         }
-        pageblock_parts(first, frames)
-            .try_for_each(|(first, end)| self.acquire_range(first, end, mode, deadline))
+        pageblock_parts(first, frames).try_for_each(|(first, frames)| {
+            self.acquire_range(first, first.plus(frames), mode, deadline)
+        })
     }
 
-    /// Captures the frames `first..end` of one pageblock, in several passes.
+    /// Captures `first..end`, which lies in one pageblock, in several passes.
     fn acquire_range(
         &mut self,
         first: Pfn,
         end: Pfn,
         mode: MigrateMode,
         deadline: Deadline,
-    ) -> Result<(), CaptureError> {
-        let mut error = CaptureError::Busy(first);
-        for pass in 0..MAX_PASSES {
+    ) -> Result<(), ContigError> {
+        let mut error = ContigError::Busy { pfn: first };
+        for pass in 0..=MAX_PASSES {
             // Frames may have become free since the last pass.
             if pass > 0 {
                 sync::relax(pass * 8);
@@ -124,33 +95,27 @@ impl<'z> ContigCapture<'z> {
             if (first.0..end.0).all(|frame| self.is_captured(Pfn(frame))) {
                 return Ok(());
             }
-            if deadline.has_passed() {
-                return Err(CaptureError::OutOfTime);
+            if pass == MAX_PASSES {
+                break;
             }
+            check_time(deadline)?;
             // Isolate all frames in use, then move their content.
-            error = match self
-                .isolate_rest(first, end)
-                .and_then(|batch| self.migrate_out(batch, mode, deadline))
-            {
-                Err(last @ (CaptureError::NoTargets | CaptureError::OutOfTime)) => {
-                    return Err(last);
-                }
+            let batch = self.isolate_rest(first, end);
+            match batch.and_then(|batch| self.migrate_out(batch, mode, deadline)) {
+                Ok(()) => {}
+                Err(last @ (ContigError::NoTargets | ContigError::OutOfTime)) => return Err(last),
                 Err(other) => {
                     // Ask once: an owner that keeps its pins then will keep them later, too.
                     if pass == 0 && mode == MigrateMode::Sync {
                         self.notify_owners(first, end);
                     }
-                    other
+                    error = other;
                 }
-                Ok(()) => continue,
-            };
+            }
         }
-        // Another thread may have freed the last frames meanwhile.
-        self.take_free(first, end);
-        if (first.0..end.0).all(|frame| self.is_captured(Pfn(frame))) { Ok(()) } else { Err(error) }
+        Err(error)
     }
 
-    /// Captures the free frames of `first..end`.
     fn take_free(&mut self, first: Pfn, end: Pfn) {
         let Self { zone, first: start, captured, room, .. } = self;
         zone.allocator().with_buddy(|buddy, tables| {
@@ -159,92 +124,74 @@ impl<'z> ContigCapture<'z> {
         });
     }
 
+    /// Iterates over the frames of `first..end` that are neither captured nor free.
+    fn missing(&self, first: Pfn, end: Pfn) -> impl Iterator<Item = Pfn> {
+        let blocks = &self.zone.tables().blocks;
+        (first.0..end.0).map(Pfn).filter(move |&pfn| !self.is_captured(pfn) && !blocks.is_free(pfn))
+    }
+
     /// Asks the owners of the missing frames to unpin them.
     fn notify_owners(&self, first: Pfn, end: Pfn) {
-        let missing = (first.0..end.0)
-            .map(Pfn)
-            .filter(|&pfn| !self.is_captured(pfn) && !self.zone.tables().blocks.is_free(pfn));
-        for pfn in missing {
+        for pfn in self.missing(first, end) {
             let owner = self.zone.tables().frames.state(pfn).owner();
-            let callbacks = owner.and_then(|owner| self.zone.registry().callbacks(owner));
-            // A panic in the callback changes nothing here.
-            let ask = |ops: &dyn MovableOps| ops.request_unpin(pfn);
-            let _ = callbacks.map(|found| catch_unwind(AssertUnwindSafe(|| ask(&*found.ops))));
+            if let Some(found) = owner.and_then(|owner| self.zone.registry().callbacks(owner)) {
+                // A panic in the callback changes nothing here.
+                let _ = catch_unwind(AssertUnwindSafe(|| found.ops.request_unpin(pfn)));
+            }
         }
     }
 
     /// Isolates every frame of the range that is in use, or none.
-    fn isolate_rest(&self, first: Pfn, end: Pfn) -> Result<Vec<Isolated<'z>>, CaptureError> {
-        let rest = || {
-            (first.0..end.0)
-                .map(Pfn)
-                .filter(|&pfn| !self.is_captured(pfn) && !self.zone.tables().blocks.is_free(pfn))
-        };
-        // All of them must be movable.
-        let mut cached = None;
-        for pfn in rest() {
-            match mobility_of(self.zone, pfn) {
-                FrameMobility::Movable => {}
-                FrameMobility::Cached => cached = Some(pfn),
-                FrameMobility::Unmovable => return Err(CaptureError::Unmovable(pfn)),
+    fn isolate_rest(&self, first: Pfn, end: Pfn) -> Result<Vec<Isolated<'z>>, ContigError> {
+        let mut busy = None;
+        for pfn in self.missing(first, end) {
+            match check_movable(self.zone, pfn) {
+                Ok(()) => {}
+                Err(error @ ContigError::Unmovable { .. }) => return Err(error),
+                Err(error) => busy = Some(error),
             }
         }
         // Frames in per-CPU lists become free when the lists are drained.
-        if let Some(pfn) = cached {
+        if let Some(error) = busy {
             self.zone.allocator().drain_lists_above(0);
-            return Err(CaptureError::Busy(pfn));
+            return Err(error);
         }
-        rest().map(|pfn| self.zone.isolate(pfn).ok_or(CaptureError::Busy(pfn))).collect()
+        let isolate = |pfn: Pfn| self.zone.isolate(pfn).ok_or(ContigError::Busy { pfn });
+        self.missing(first, end).map(isolate).collect()
     }
 
-    /// Moves frames out in batches and checks the deadline between them. Frames that it does not
-    /// reach are put back.
+    /// Moves frames out in batches until the deadline. Frames that it does not reach are put back.
     fn migrate_out(
         &mut self,
         mut rest: Vec<Isolated<'z>>,
         mode: MigrateMode,
         deadline: Deadline,
-    ) -> Result<(), CaptureError> {
+    ) -> Result<(), ContigError> {
         let zone = self.zone;
         add(&zone.events().compact_isolated, rest.len() as u64);
-        let mut room = CaptureTargets {
-            capture: self,
-            free: Vec::with_capacity(BATCH),
-            in_flight: InFlight::default(),
-            kept: 0,
-            arrived: InFlight::default(),
-        };
-        let (mut moved, mut error) = (0, None);
+        let free = Vec::with_capacity(BATCH);
+        let mut room =
+            CaptureTargets { capture: self, free, in_flight: InFlight::default(), kept: 0 };
+        let mut error = None;
         // Go on after a busy frame: only a lack of targets or of time ends the loop.
         while !rest.is_empty()
-            && !matches!(error, Some(CaptureError::NoTargets | CaptureError::OutOfTime))
+            && !matches!(error, Some(ContigError::NoTargets | ContigError::OutOfTime))
         {
             let mut batch = rest.split_off(rest.len().saturating_sub(BATCH));
             let done = zone.migrate_pages(&mut batch, &mut room, mode);
-            moved += done.migrated;
+            room.capture.moved += done.migrated;
             error = match batch.first() {
-                _ if done.out_of_frames => Some(CaptureError::NoTargets),
-                _ if !rest.is_empty() && deadline.has_passed() => Some(CaptureError::OutOfTime),
-                Some(busy) => Some(CaptureError::Busy(busy.pfn())),
+                _ if done.out_of_frames => Some(ContigError::NoTargets),
+                _ if !rest.is_empty() && deadline.has_passed() => Some(ContigError::OutOfTime),
+                Some(busy) => Some(ContigError::Busy { pfn: busy.pfn() }),
                 None => error,
             };
         }
-        drop(room);
-        self.moved += moved;
         error.map_or(Ok(()), Err)
     }
 
-    fn contains(&self, pfn: Pfn) -> bool {
-        (self.first.0..self.first.0 + self.frames).contains(&pfn.0)
-    }
-
     fn is_captured(&self, pfn: Pfn) -> bool {
-        let at = pfn.0 - self.first.0;
-        self.captured[at as usize / 64] >> (at % 64) & 1 == 1
-    }
-
-    fn set_captured(&mut self, pfn: Pfn) {
-        set_bit(&mut self.captured, pfn.0 - self.first.0);
+        has_bit(&self.captured, pfn.0 - self.first.0)
     }
 
     /// Turns a complete capture into one block. Returns `None`, with every frame freed, when
@@ -261,7 +208,7 @@ impl<'z> ContigCapture<'z> {
             self.zone.allocator().free_frames(alone, |_| {});
             return None;
         }
-        // Without references the frames are ours alone, and the bitmaps mark them as taken.
+        // Without references the frames are ours alone, and the free map has them as taken.
         frames.change(self.first, State::CACHED, State::used(order));
         alone[1..].iter().for_each(|&pfn| frames.change(pfn, State::CACHED, State::INSIDE));
         Some(self.first)
@@ -276,10 +223,8 @@ impl<'z> ContigCapture<'z> {
 
 impl Drop for ContigCapture<'_> {
     fn drop(&mut self) {
-        let captured = (0..self.captured.len() as u32 * 64)
-            .filter(|&at| self.captured[at as usize / 64] >> (at % 64) & 1 == 1);
-        let frames: Vec<Pfn> = captured.map(|at| self.first.plus(at)).collect();
-        free_contig_range(self.zone, frames);
+        let bits = (0..self.captured.len() as u32 * 64).filter(|&at| has_bit(&self.captured, at));
+        free_contig_range(self.zone, bits.map(|at| self.first.plus(at)));
         let room = &mut self.room;
         self.zone.allocator().with_buddy(|buddy, _| buddy.ledger.end_capture(room));
     }
@@ -297,52 +242,38 @@ pub(crate) fn free_contig_range(zone: &Zone, frames: impl IntoIterator<Item = Pf
 
 /// Puts a reference of each frame and returns the frames whose last reference it was.
 fn put_references(zone: &Zone, frames: impl Iterator<Item = Pfn>) -> Vec<Pfn> {
-    let last = |&pfn: &Pfn| match zone.tables().frames.put(pfn) {
-        Ok(put) => put != Put::Shared,
-        // Already unwinding: a second panic would abort. The frame is only lost.
-        Err(_) if std::thread::panicking() => false,
-        Err(error) => panic!("{error}"),
-    };
-    frames.filter(last).collect()
+    frames.filter(|&pfn| zone.tables().frames.put_last(pfn).is_some()).collect()
+}
+
+fn has_bit(bits: &[u64], at: u32) -> bool {
+    bits[at as usize / 64] >> (at % 64) & 1 == 1
 }
 
 fn set_bit(bits: &mut [u64], at: u32) {
     bits[at as usize / 64] |= 1 << (at % 64);
 }
 
-/// Returns the parts of a range, split at pageblock boundaries.
-pub(crate) fn pageblock_parts(first: Pfn, frames: u32) -> impl Iterator<Item = (Pfn, Pfn)> {
-    let end = first.plus(frames);
-    std::iter::successors(Some(first), move |at| Some(at.block().first().plus(PAGEBLOCK_FRAMES)))
-        .take_while(move |&at| at < end)
-        .map(move |at| (at, end.min(at.block().first().plus(PAGEBLOCK_FRAMES))))
-}
-
-/// What a capture can do with a frame that is not free.
-enum FrameMobility {
-    Movable,
-    Cached,
-    Unmovable,
-}
-
-fn mobility_of(zone: &Zone, pfn: Pfn) -> FrameMobility {
+/// Checks that a frame that is not free can be moved.
+fn check_movable(zone: &Zone, pfn: Pfn) -> Result<(), ContigError> {
     let state = zone.tables().frames.state(pfn);
     match (state.kind(), state.order()) {
         // If another thread has isolated it, it may be movable again or free soon.
         (Some(Kind::Used), Some(Order::SINGLE)) if zone.can_move(state) || state.is_isolated() => {
-            FrameMobility::Movable
+            Ok(())
         }
         // A frozen frame will soon be free or have an owner.
-        (Some(Kind::Cached | Kind::Free | Kind::Frozen), _) => FrameMobility::Cached,
-        _ => FrameMobility::Unmovable,
+        (Some(Kind::Cached | Kind::Free | Kind::Frozen), _) => Err(ContigError::Busy { pfn }),
+        _ => Err(ContigError::Unmovable { pfn }),
     }
 }
 
 /// Returns the first frame of `first..end`, which lies in one pageblock, that cannot be moved.
 pub(crate) fn first_unmovable(zone: &Zone, first: Pfn, end: Pfn) -> Option<Pfn> {
-    let frames = if zone.allocator().is_committed(first) { first.0..end.0 } else { 0..0 };
-    let mut taken = frames.map(Pfn).filter(|&pfn| !zone.tables().blocks.is_free(pfn));
-    taken.find(|&pfn| matches!(mobility_of(zone, pfn), FrameMobility::Unmovable))
+    let blocks = &zone.tables().blocks;
+    let is_committed = blocks.state(first.block()).commit_state == CommitState::Committed;
+    let frames = if is_committed { first.0..end.0 } else { 0..0 };
+    let mut taken = frames.map(Pfn).filter(|&pfn| !blocks.is_free(pfn));
+    taken.find(|&pfn| matches!(check_movable(zone, pfn), Err(ContigError::Unmovable { .. })))
 }
 
 /// The targets of a capture: frames outside of its range. The old frames stay with the capture.
@@ -350,17 +281,15 @@ struct CaptureTargets<'c, 'z> {
     capture: &'c mut ContigCapture<'z>,
     /// Free frames taken and not used yet, without references.
     free: Vec<Pfn>,
-    /// The frames in `free` are in flight.
+    /// What lands in the end: frames in `free`, and targets whose old frames the capture kept.
     in_flight: InFlight,
-    /// Old frames that the capture kept.
+    /// Frames that the capture kept.
     kept: u64,
-    /// Targets that were in flight and now count against the limit.
-    arrived: InFlight,
 }
 
 impl CaptureTargets<'_, '_> {
     fn refill(&mut self) {
-        let zone = self.capture.zone;
+        let ContigCapture { zone, first, frames: len, .. } = *self.capture;
         let mut frames = [Pfn(0); BATCH];
         loop {
             let taken = zone.allocator().with_buddy(|buddy, tables| {
@@ -369,13 +298,11 @@ impl CaptureTargets<'_, '_> {
             });
             let Some((count, in_flight)) = taken else { return };
             self.in_flight.join(in_flight);
-            add(&zone.events().free_scanned, count as u64);
+            add(&zone.events().compact_free_scanned, count as u64);
             for &pfn in frames[..count].iter().rev() {
-                // A frame of the range that became free meanwhile is no target: the capture keeps
-                // it.
-                if self.capture.contains(pfn) {
-                    let arrived = self.in_flight.split_one();
-                    self.keep(pfn, arrived);
+                // The capture keeps a frame of the range that became free meanwhile.
+                if (first..first.plus(len)).contains(&pfn) {
+                    self.keep(pfn);
                 } else {
                     self.free.push(pfn);
                 }
@@ -387,11 +314,11 @@ impl CaptureTargets<'_, '_> {
     }
 
     /// Adds a frame without references to the capture.
-    fn keep(&mut self, pfn: Pfn, arrived: InFlight) {
-        self.capture.zone.tables().frames.change(pfn, State::CACHED, State::used(Order::SINGLE));
-        self.capture.set_captured(pfn);
+    fn keep(&mut self, pfn: Pfn) {
+        let capture = &mut *self.capture;
+        capture.zone.tables().frames.change(pfn, State::CACHED, State::used(Order::SINGLE));
+        set_bit(&mut capture.captured, pfn.0 - capture.first.0);
         self.kept += 1;
-        self.arrived.join(arrived);
     }
 }
 
@@ -407,25 +334,22 @@ impl<'z> Targets<'z> for CaptureTargets<'_, 'z> {
 
     fn free_source(&mut self, old: MigratedSource<'z>) {
         let (pfn, arrived) = old.end_isolation();
-        match pfn {
-            Some(pfn) => self.keep(pfn, arrived),
-            // Another thread still has a reference and frees the frame when it puts it. The next
-            // pass finds the frame.
-            None => self.arrived.join(arrived),
+        self.in_flight.join(arrived);
+        // Otherwise another thread has a reference and frees the frame when it puts it.
+        if let Some(pfn) = pfn {
+            self.keep(pfn);
         }
     }
 }
 
 impl Drop for CaptureTargets<'_, '_> {
     fn drop(&mut self) {
-        // Free the unused targets, which are in flight no longer.
-        let mut arrived = std::mem::take(&mut self.arrived);
-        arrived.join(std::mem::take(&mut self.in_flight));
+        let in_flight = std::mem::take(&mut self.in_flight);
         let ContigCapture { zone, room, .. } = &mut *self.capture;
         let kept = self.kept;
         zone.allocator().free_frames(self.free.drain(..), |buddy| {
             buddy.ledger.captured(room, kept);
-            buddy.ledger.land(arrived);
+            buddy.ledger.land(in_flight);
         });
     }
 }

@@ -1,46 +1,23 @@
 //! Contiguous allocation: clears a range of frames and allocates it as a whole, for callers that
 //! need neighbouring frames.
 //!
-//! ```text
-//!  1. isolate the pageblocks of the range    frames that are or become free there stay unallocated
-//!  2. reserve room below the limit           and drain all per-CPU lists
-//!  3. migrate movable frames out             to frames elsewhere, and keep the old ones
-//!  4. hand out the whole range               or free what was taken and restore the pageblocks
-//! ```
-//! A range need not begin or end at a pageblock boundary, and may include pageblocks that have no
-//! memory.
+//! Its pageblocks are isolated first: frames that are or become free there stay unallocated. Then a
+//! capture takes it. It need not begin or end at a pageblock boundary, nor have memory.
 
 use std::mem;
 use std::ops::Range;
 
 use super::capture::{self, ContigCapture};
-use super::contig_error::ContigError;
 use super::ranges;
-use crate::buddy::{CommitState, IsolateError};
-use crate::budget::{Budget, Deadline};
+use super::request::{ContigError, ContigRequest, check_time};
+use crate::buddy::{CommitState, IsolateError, pageblock_parts};
+use crate::budget::Deadline;
 use crate::geometry::PAGEBLOCK_FRAMES;
 use crate::units::{BlockIndex, FrameCount, Pfn};
-use crate::zone::{Frame, MigrateMode, Zone};
+use crate::zone::{Frame, Zone};
 
 /// The most pageblocks brought online in one turn with the zone lock.
 const ONLINE_BATCH: u32 = 512;
-
-/// How hard a contiguous allocation may try.
-#[derive(Clone, Copy, Debug)]
-pub struct ContigRequest {
-    /// How hard migration may try.
-    pub mode: MigrateMode,
-    /// How long it may take. The deadline is checked several times for each pageblock that has to
-    /// be cleared. A range of several pageblocks must be captured within a third of it: the rest
-    /// is for freeing what was taken.
-    pub budget: Budget,
-}
-
-impl Default for ContigRequest {
-    fn default() -> Self {
-        Self { mode: MigrateMode::Sync, budget: Budget::unlimited() }
-    }
-}
 
 /// Neighbouring frames that belong to the caller. Dropping it frees them. For their bytes see
 /// [`Frame`].
@@ -83,7 +60,7 @@ impl Drop for ContigRange<'_> {
     }
 }
 
-/// Allocates these frames: see [`Zone::alloc_contig_range`].
+/// Allocates exactly these frames: see [`Zone::alloc_contig_range`].
 pub(super) fn alloc_range(
     zone: &Zone,
     range: Range<Pfn>,
@@ -102,24 +79,18 @@ pub(super) fn alloc_range(
     // The rest of the budget is for freeing what was taken when the range cannot be captured
     // in time.
     let deadline = if frames > PAGEBLOCK_FRAMES { deadline.third() } else { deadline };
-    // Isolate the pageblocks, then capture the frames.
     let blocks = first.block().0..range.end.plus(PAGEBLOCK_FRAMES - 1).block().0;
     bring_online(zone, blocks.end, deadline)?;
-    let isolated = IsolatedBlocks::new(zone, blocks, deadline)?;
+    let _isolated = IsolatedBlocks::new(zone, blocks, deadline)?;
+    // On failure the capture is dropped while the pageblocks are isolated: no other request
+    // can take its frames, and they merge when the isolation ends.
     let mut capture = ContigCapture::begin(zone, first, frames)?;
-    let result = capture.acquire(request.mode, deadline);
-    // On failure, free what was taken while the pageblocks are isolated: no other request can
-    // take it, and it merges when the isolation ends.
-    match result {
-        Ok(()) => capture.keep(),
-        Err(_) => drop(capture),
-    }
-    drop(isolated);
-    result?;
+    capture.acquire(request.mode, deadline)?;
+    capture.keep();
     Ok(ContigRange { zone, first, frames })
 }
 
-/// Allocates some range: see [`Zone::alloc_contig_frames`].
+/// Allocates some range of this many frames: see [`Zone::alloc_contig_frames`].
 pub(super) fn alloc_frames(
     zone: &Zone,
     count: FrameCount,
@@ -130,33 +101,29 @@ pub(super) fn alloc_frames(
     let deadline = request.budget.start();
     let mut last = ContigError::NoRange;
     for first in ranges::best(zone, frames, deadline)? {
-        if deadline.has_passed() {
-            return Err(ContigError::OutOfTime);
-        }
-        // Errors of one range do not rule out the next one, except the two that hold for the
-        // zone.
+        check_time(deadline)?;
         let request = ContigRequest { budget: deadline.remaining(), ..request };
         last = match alloc_range(zone, first..first.plus(frames), request) {
-            Ok(contig) => return Ok(contig),
-            Err(last @ (ContigError::Limit | ContigError::Poisoned)) => return Err(last),
+            // Other errors of one range do not rule out the next one.
+            Err(error @ (ContigError::Limit | ContigError::Poisoned)) => return Err(error),
             Err(error) => error,
+            done => return done,
         };
     }
     Err(last)
 }
 
-/// Checks for frames that cannot be moved before anything moves. A frame that was just
-/// allocated may get an owner soon, so the check is repeated a few times.
+/// Checks for frames that cannot be moved before anything moves: a few times, since a frame that
+/// was just allocated may get an owner soon.
 fn check_movable(
     zone: &Zone,
     first: Pfn,
     frames: u32,
     deadline: Deadline,
 ) -> Result<(), ContigError> {
-    for (start, end) in capture::pageblock_parts(first, frames) {
-        if deadline.has_passed() {
-            return Err(ContigError::OutOfTime);
-        }
+    for (start, frames) in pageblock_parts(first, frames) {
+        check_time(deadline)?;
+        let end = start.plus(frames);
         let mut found = capture::first_unmovable(zone, start, end);
         for spins in 0..3 {
             let Some(pfn) = found else { break };
@@ -180,9 +147,7 @@ fn bring_online(zone: &Zone, end: u32, deadline: Deadline) -> Result<(), ContigE
         if turn == end {
             return Ok(());
         }
-        if deadline.has_passed() {
-            return Err(ContigError::OutOfTime);
-        }
+        check_time(deadline)?;
     }
 }
 
@@ -199,25 +164,18 @@ impl<'z> IsolatedBlocks<'z> {
     fn new(zone: &'z Zone, blocks: Range<u32>, deadline: Deadline) -> Result<Self, ContigError> {
         let mut isolated = Self { zone, blocks: blocks.start..blocks.start, fresh: Vec::new() };
         for block in blocks.map(BlockIndex) {
-            if deadline.has_passed() {
-                return Err(ContigError::OutOfTime);
-            }
+            check_time(deadline)?;
             let done = zone.allocator().with_buddy(|buddy, tables| {
                 let was = tables.blocks.state(block).commit_state;
                 buddy.isolate(tables, block).map(|()| was)
             });
-            // Another request isolates the pageblock, or its memory is being released. Both end
-            // soon, but waiting for them is the caller's decision.
             let was = done.ok_or(ContigError::Poisoned)?.map_err(|reason| match reason {
                 IsolateError::Limit => ContigError::Limit,
-                IsolateError::Isolated | IsolateError::Releasing => {
-                    ContigError::Busy { pfn: block.first() }
-                }
+                // This ends soon, but waiting for it is the caller's decision.
+                IsolateError::Busy => ContigError::Busy { pfn: block.first() },
             })?;
             isolated.blocks.end = block.0 + 1;
-            if was != CommitState::Committed {
-                isolated.fresh.push(block);
-            }
+            isolated.fresh.extend((was != CommitState::Committed).then_some(block));
         }
         Ok(isolated)
     }

@@ -7,16 +7,15 @@
 use std::time::Duration;
 
 use super::candidates::Candidates;
-use super::capture::{CaptureError, ContigCapture};
+use super::capture::ContigCapture;
 use super::costs::range_costs;
-use super::request::CompactOutcome;
+use super::request::{CompactOutcome, ContigError};
 use super::skip;
-use super::suitable::is_suitable;
-use crate::buddy::CommitState;
+use crate::buddy::{Buddy, CommitState, Tables};
 use crate::budget::{Budget, Deadline};
 use crate::geometry::PAGEBLOCK_FRAMES;
 use crate::units::{BlockIndex, MigrateType, Order, Pfn};
-use crate::zone::{DeferDecision, MigrateMode, Zone, add};
+use crate::zone::{DeferDecision, MigrateMode, Watermarks, Zone, add};
 
 /// The longest that a request waits for its compaction.
 const DIRECT_COMPACT_TIMEOUT: Duration = Duration::from_millis(50);
@@ -35,13 +34,12 @@ pub(super) enum CaptureOutcome {
     GiveUp(CompactOutcome),
 }
 
-/// Makes a block of this order and takes it.
+/// Makes a block of this order and takes it: see [`Zone::compact_direct`].
 pub(super) fn compact_direct(
     zone: &Zone,
     order: Order,
     migrate_type: MigrateType,
 ) -> Result<Pfn, CompactOutcome> {
-    // Skip or defer the request when an attempt is unlikely to succeed.
     if !is_suitable(zone, order) {
         return Err(CompactOutcome::Skipped);
     }
@@ -55,22 +53,31 @@ pub(super) fn compact_direct(
         DeferDecision::Try => {}
     }
     let deadline = Budget::within(DIRECT_COMPACT_TIMEOUT).start();
-    // Count the stall, then try. The result decides about deferral.
     add(&zone.events().compact_stall, 1);
     zone.allocator().drain_lists_above(0);
     let result = capture_block(zone, order, migrate_type, deadline);
-    match result {
-        Ok(first) => {
-            add(&zone.events().compact_success, 1);
-            zone.compaction().deferrals.lock().succeeded(order);
-            set_block_type(zone, first, order, migrate_type);
-        }
-        Err(_) => {
-            add(&zone.events().compact_fail, 1);
-            zone.compaction().deferrals.lock().failed(order);
-        }
+    if let Ok(first) = result {
+        add(&zone.events().compact_success, 1);
+        zone.compaction().deferrals.lock().succeeded(order);
+        set_block_type(zone, first, order, migrate_type);
+    } else {
+        add(&zone.events().compact_fail, 1);
+        zone.compaction().deferrals.lock().failed(order);
     }
     result
+}
+
+/// Returns whether enough frames are free to expect a block of this order: the min watermark, the
+/// block, and as many again to move content to. Reserved frames count as free, since content may
+/// move there. The capture itself refuses a block that the reservations leave no room for.
+pub(super) fn is_suitable(zone: &Zone, order: Order) -> bool {
+    let free = zone.allocator().with_buddy(|buddy, _| {
+        let (usable, _) = zone.allocator().usable_and_free(buddy);
+        (usable, usable.0.saturating_sub(buddy.ledger.charged))
+    });
+    free.is_some_and(|(usable, free)| {
+        free >= Watermarks::of(usable).min.0 + 2 * u64::from(order.frames())
+    })
 }
 
 /// Captures the range with the fewest frames to move, round after round of candidates.
@@ -90,29 +97,25 @@ pub(crate) fn capture_block(
                 CompactOutcome::NoSuitable
             });
         }
-        // Rank the ranges of this round by the number of frames to move.
         let mut ranges = Vec::new();
-        for &block in round {
+        for block in round {
             if deadline.has_passed() {
                 return Err(CompactOutcome::OutOfTime);
             }
             let costs = range_costs(zone, block, order);
-            if costs.iter().all(Option::is_none) {
+            if costs.is_empty() {
                 skip::set(zone, block);
             }
-            let firsts = (0..).map(|at: u32| block.first().plus(at * order.frames()));
-            ranges.extend(
-                costs.iter().zip(firsts).filter_map(|(cost, first)| Some(((*cost)?, first))),
-            );
+            ranges.extend(costs);
         }
         ranges.sort_unstable();
         ranges.truncate(MAX_RANGES);
-        // Capture the first range that can be cleared.
         for (_, first) in ranges {
             if deadline.has_passed() {
                 return Err(CompactOutcome::OutOfTime);
             }
-            match compact_range(zone, first, order, deadline) {
+            let capture = if order > Order::PAGEBLOCK { capture_pair } else { capture_range };
+            match capture(zone, first, order, deadline) {
                 CaptureOutcome::Captured(first) => return Ok(first),
                 CaptureOutcome::NothingMoved if order >= Order::PAGEBLOCK => {
                     skip::set(zone, first.block())
@@ -124,73 +127,62 @@ pub(crate) fn capture_block(
     }
 }
 
-fn compact_range(zone: &Zone, first: Pfn, order: Order, deadline: Deadline) -> CaptureOutcome {
-    if order > Order::PAGEBLOCK {
-        return compact_pair(zone, first, order, deadline);
-    }
-    compact_committed_range(zone, first, order, deadline)
-}
-
 /// Captures a pair of pageblocks. Commits a half without memory, and releases it again if the
 /// capture fails.
-pub(super) fn compact_pair(
+pub(super) fn capture_pair(
     zone: &Zone,
     first: Pfn,
     order: Order,
     deadline: Deadline,
 ) -> CaptureOutcome {
-    let mut uncommitted = Vec::new();
-    for half in [first.block(), BlockIndex(first.block().0 + 1)] {
-        let done = zone.allocator().with_buddy(|buddy, tables| {
-            // At most the pageblock above the high-water mark: its other half is in use.
-            buddy.bring_online(tables, half.0 + 1);
-            let has_memory = tables.blocks.state(half).commit_state == CommitState::Committed;
-            (has_memory, buddy.ensure_committed(tables, half))
-        });
-        let Some((has_memory, present)) = done else {
-            return CaptureOutcome::GiveUp(CompactOutcome::Skipped);
-        };
-        if present.is_err() {
-            uncommitted.into_iter().for_each(|half| zone.allocator().release_if_idle(half));
-            return CaptureOutcome::NothingMoved;
-        }
-        uncommitted.extend((!has_memory).then_some(half));
+    let mut committed = Vec::with_capacity(2);
+    let mut attempt = CaptureOutcome::NothingMoved;
+    if commit_pair(zone, first.block(), &mut committed) {
+        attempt = capture_range(zone, first, order, deadline);
     }
-    let attempt = compact_committed_range(zone, first, order, deadline);
     if !matches!(attempt, CaptureOutcome::Captured(_)) {
-        uncommitted.into_iter().for_each(|half| zone.allocator().release_if_idle(half));
+        committed.into_iter().for_each(|block| zone.allocator().release_if_idle(block));
     }
     attempt
 }
 
+/// Commits a pageblock and the next one. Adds those that had no memory to `committed`. Returns
+/// false when one can get none.
+fn commit_pair(zone: &Zone, first: BlockIndex, committed: &mut Vec<BlockIndex>) -> bool {
+    for block in [first, BlockIndex(first.0 + 1)] {
+        let commit = |buddy: &mut Buddy, tables: &Tables| {
+            // At most the pageblock above the high-water mark: its other half is in use.
+            buddy.bring_online(tables, block.0 + 1);
+            let had_memory = tables.blocks.state(block).commit_state == CommitState::Committed;
+            buddy.ensure_committed(tables, block).map(|_| had_memory)
+        };
+        match zone.allocator().with_buddy(commit) {
+            Some(Ok(false)) => committed.push(block),
+            // In a poisoned zone the capture gives up.
+            Some(Ok(true)) | None => {}
+            Some(Err(_)) => return false,
+        }
+    }
+    true
+}
+
 /// Captures a range whose pageblocks are committed.
-fn compact_committed_range(
-    zone: &Zone,
-    first: Pfn,
-    order: Order,
-    deadline: Deadline,
-) -> CaptureOutcome {
-    let mut capture = match ContigCapture::begin(zone, first, order.frames()) {
-        Ok(capture) => capture,
-        Err(_) => return CaptureOutcome::GiveUp(CompactOutcome::Skipped),
+fn capture_range(zone: &Zone, first: Pfn, order: Order, deadline: Deadline) -> CaptureOutcome {
+    let Ok(mut capture) = ContigCapture::begin(zone, first, order.frames()) else {
+        return CaptureOutcome::GiveUp(CompactOutcome::Skipped);
     };
-    let result = capture.acquire(MigrateMode::SyncLight, deadline);
-    let moved = capture.moved();
-    match result {
+    match capture.acquire(MigrateMode::SyncLight, deadline) {
         Ok(()) => {
             capture.into_block(order).map_or(CaptureOutcome::PartlyMoved, CaptureOutcome::Captured)
         }
-        Err(CaptureError::OutOfTime) => CaptureOutcome::GiveUp(CompactOutcome::OutOfTime),
-        Err(_) if moved > 0 => CaptureOutcome::PartlyMoved,
+        Err(ContigError::OutOfTime) => CaptureOutcome::GiveUp(CompactOutcome::OutOfTime),
+        Err(_) if capture.moved > 0 => CaptureOutcome::PartlyMoved,
         Err(_) => CaptureOutcome::NothingMoved,
     }
 }
 
-/// Sets the migrate type of the pageblocks of a captured block.
+/// Sets the migrate type of the pageblocks that a captured block fills.
 fn set_block_type(zone: &Zone, first: Pfn, order: Order, migrate_type: MigrateType) {
-    if order < Order::PAGEBLOCK {
-        return;
-    }
     let halves = 0..order.frames() / PAGEBLOCK_FRAMES;
     zone.allocator().with_buddy(|buddy, tables| {
         for block in halves.map(|half| BlockIndex(first.block().0 + half)) {

@@ -1,13 +1,15 @@
 //! How fragmented the free memory of a zone is.
 
+use sync::atomic::Ordering::Relaxed;
+
 use crate::geometry::PAGEBLOCK_FRAMES;
 use crate::zone::Zone;
 
-/// Fragmented free memory is worth a compaction only from one frame for this many in use.
+/// Frames in use for each fragmented frame that makes a compaction worth its copies.
 const IN_USE_PER_FRAGMENTED: u64 = 64;
 
 /// The free frames that have memory.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct FragmentationInfo {
     free: u64,
     /// Those outside of wholly free pageblocks.
@@ -22,15 +24,14 @@ impl FragmentationInfo {
     }
 }
 
-/// Returns the score: see [`Zone::fragmentation`].
+/// Returns the fragmentation score: see [`Zone::fragmentation`].
 pub(super) fn score(zone: &Zone) -> u8 {
     let now = info(zone);
     let little = u64::from(PAGEBLOCK_FRAMES).max(now.in_use / IN_USE_PER_FRAGMENTED);
     if now.fragmented < little { 0 } else { now.percent() }
 }
 
-/// Returns whether a compaction for this score has reached it. It continues below the score
-/// that begins a compaction; otherwise the next one would begin soon.
+/// Returns whether a compaction for this score has reached it.
 pub(super) fn is_reached(zone: &Zone, percent: u8) -> bool {
     let now = info(zone);
     now.fragmented < u64::from(PAGEBLOCK_FRAMES) || now.percent() <= percent
@@ -38,15 +39,15 @@ pub(super) fn is_reached(zone: &Zone, percent: u8) -> bool {
 
 /// Counts free frames; none in a poisoned zone.
 pub(super) fn info(zone: &Zone) -> FragmentationInfo {
-    let info = zone.allocator().with_buddy(|buddy, _| {
+    let info = zone.allocator().with_buddy(|buddy, tables| {
         let a_block = u64::from(PAGEBLOCK_FRAMES);
-        let charged = buddy.ledger.charged();
+        let charged = buddy.ledger.charged;
         let free = u64::from(buddy.committed) * a_block - charged;
         FragmentationInfo {
             free,
-            fragmented: free.saturating_sub(u64::from(buddy.idle) * a_block),
-            in_use: charged.saturating_sub(zone.allocator().ballooned.frames().0),
+            fragmented: free.saturating_sub(tables.idle.members() * a_block),
+            in_use: charged.saturating_sub(zone.allocator().ballooned.load(Relaxed)),
         }
     });
-    info.unwrap_or(FragmentationInfo { free: 0, fragmented: 0, in_use: 0 })
+    info.unwrap_or_default()
 }

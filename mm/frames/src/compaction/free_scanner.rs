@@ -16,7 +16,8 @@ pub(super) struct FreeScanner<'z> {
     zone: &'z Zone,
     /// Taken and not used yet, lowest last.
     taken: Vec<Target<'z>>,
-    end: BlockIndex,
+    /// Targets are in pageblocks below this one.
+    pub(super) end: BlockIndex,
     /// Frames whose content has moved, to be freed together.
     migrated: Vec<Pfn>,
     /// Targets that were in flight and now count against the limit.
@@ -32,11 +33,6 @@ impl<'z> FreeScanner<'z> {
             migrated: Vec::with_capacity(MAX_BATCH),
             arrived: InFlight::default(),
         }
-    }
-
-    /// Restricts targets to pageblocks below `end`.
-    pub(super) fn limit(&mut self, end: BlockIndex) {
-        self.end = end;
     }
 
     /// Frees the frames whose content has moved.
@@ -60,7 +56,7 @@ impl<'z> FreeScanner<'z> {
         let mut in_flight = taken.unwrap_or_default();
         // At most as many as fit in `frames`.
         let count = in_flight.frames() as usize;
-        add(&self.zone.events().free_scanned, count as u64);
+        add(&self.zone.events().compact_free_scanned, count as u64);
         let lowest_last = frames[..count].iter().rev();
         self.taken.extend(
             lowest_last.map(|&pfn| Target::from_cached(allocator, pfn, in_flight.split_one())),
@@ -72,8 +68,7 @@ impl<'z> Targets<'z> for FreeScanner<'z> {
     fn next(&mut self, from: Pfn) -> Option<Target<'z>> {
         let is_lower = |target: &Target<'_>| target.pfn().block() < from.block();
         if !self.taken.last().is_some_and(is_lower) {
-            // The frames left were taken when the migrate scanner was higher, and are not below
-            // it now. Others below it may have become free since.
+            // They were taken when the migrate scanner was higher. Others may be free below it now.
             self.taken.clear();
             self.refill();
         }

@@ -1,5 +1,6 @@
 //! The migrate scanner: isolates movable frames, from the highest pageblock down.
 
+use super::request::CompactGoal;
 use super::skip;
 use crate::buddy::CommitState;
 use crate::geometry::PAGEBLOCK_FRAMES;
@@ -12,50 +13,29 @@ use crate::zone::{ScanPosition, Zone};
 #[derive(Debug)]
 pub(super) struct MigrateScanner<'z> {
     zone: &'z Zone,
-    at: ScanPosition,
-    scanned: u64,
-    hints: SkipHints,
+    pub(super) at: ScanPosition,
+    /// The number of frames scanned.
+    pub(super) scanned: u64,
+    /// A scan for the whole zone ignores skip hints.
+    goal: CompactGoal,
     /// Whether nothing has been isolated so far in the current pageblock.
     nothing_isolated: bool,
 }
 
-/// Whether pageblocks with a skip hint are skipped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum SkipHints {
-    Respect,
-    Ignore,
-}
-
 impl<'z> MigrateScanner<'z> {
     /// Starts where an earlier slice of the same pass stopped, or at the top.
-    pub(super) fn new(zone: &'z Zone, hints: SkipHints, from: Option<ScanPosition>) -> Self {
+    pub(super) fn new(zone: &'z Zone, goal: CompactGoal, from: Option<ScanPosition>) -> Self {
         let top = || ScanPosition {
             block: BlockIndex(zone.allocator().read_buddy(|buddy| buddy.online)),
             offset: PAGEBLOCK_FRAMES,
         };
         // An earlier slice may have isolated frames in its part of the pageblock, so this slice
         // sets no skip hint for it.
-        Self { zone, at: from.unwrap_or_else(top), scanned: 0, hints, nothing_isolated: false }
+        Self { zone, at: from.unwrap_or_else(top), scanned: 0, goal, nothing_isolated: false }
     }
 
-    /// Returns the scanner's position.
-    pub(super) fn position(&self) -> ScanPosition {
-        self.at
-    }
-
-    /// Returns the current pageblock.
-    pub(super) fn block(&self) -> BlockIndex {
-        self.at.block
-    }
-
-    /// Returns the number of frames scanned.
-    pub(super) fn scanned(&self) -> u64 {
-        self.scanned
-    }
-
-    /// Isolates the next movable frames of the current pageblock, at most `most`; none at its
-    /// end. Returns `false` when no pageblock is left. It stops after each pageblock, so that the
-    /// caller can check the deadline.
+    /// Isolates the next movable frames of the current pageblock, at most `most`; none at its end,
+    /// so that the caller can check the deadline. Returns `false` when no pageblock is left.
     pub(super) fn isolate(&mut self, batch: &mut Vec<Isolated<'z>>, most: usize) -> bool {
         while self.at.offset < PAGEBLOCK_FRAMES && batch.len() < most {
             self.scan_frame(batch);
@@ -71,25 +51,24 @@ impl<'z> MigrateScanner<'z> {
     fn scan_frame(&mut self, batch: &mut Vec<Isolated<'z>>) {
         let pfn = self.at.block.first().plus(self.at.offset);
         let state = self.zone.tables().frames.state(pfn);
-        let frames = match (state.kind(), state.order()) {
-            (Some(Kind::Free | Kind::Used), Some(order)) => order.frames(),
-            _ => 1,
+        let whole = match (state.kind(), state.order()) {
+            (Some(Kind::Free | Kind::Used), Some(order)) => order,
+            _ => Order::SINGLE,
         };
-        self.at.offset += frames;
+        self.at.offset += whole.frames();
         self.scanned += 1;
-        if state.kind() == Some(Kind::Used) && state.order() == Some(Order::SINGLE) {
+        if state.kind() == Some(Kind::Used) && whole == Order::SINGLE {
             batch.extend(self.zone.isolate(pfn));
         }
     }
 
-    /// Moves to the next lower pageblock that has a frame in use. The sets are a hint; the frames
-    /// are checked again.
+    /// Moves to the next lower pageblock with a frame in use, by a hint: frames are checked again.
     fn next_block(&mut self) -> bool {
         if self.nothing_isolated {
             skip::set(self.zone, self.at.block);
         }
         let tables = self.zone.tables();
-        let skip = (self.hints == SkipHints::Respect).then_some(&tables.skip);
+        let skip = (self.goal != CompactGoal::WholeZone).then_some(&tables.skip);
         while let Some(block) = tables.in_use.highest_below(self.at.block.0, skip) {
             self.at = ScanPosition { block, offset: 0 };
             let block_state = tables.blocks.state(block);
@@ -98,7 +77,6 @@ impl<'z> MigrateScanner<'z> {
                 return true;
             }
         }
-        // No pageblock is left.
         self.at.block = BlockIndex(0);
         self.nothing_isolated = false;
         false

@@ -11,10 +11,10 @@
 //! ```
 //! The *score* is the share of free memory that is fragmented: in committed pageblocks which are
 //! also in use. The marks are the kernel's: the low mark is 100 less the proactiveness, the high
-//! mark a little above that. A compaction is a *pass* ([`pass`]) in as many slices as it takes.
+//! mark a little above that. A compaction is a *pass* in as many slices as it takes.
 
 use super::request::{CompactGoal, CompactOutcome, CompactRequest, FrameCompaction};
-use super::{fragmentation, pass, skip};
+use super::{fragmentation, skip};
 use crate::budget::Budget;
 use crate::geometry::PAGEBLOCK_FRAMES;
 use crate::zone::{MigrateMode, Zone, add};
@@ -78,23 +78,16 @@ impl ProactiveOutcome {
 #[derive(Debug, Default)]
 pub struct ProactiveCompactor {
     proactiveness: Proactiveness,
-    /// The unfinished pass.
-    pass: Option<Pass>,
+    /// The unfinished pass: the fragmented free frames when it began.
+    pass: Option<u64>,
     /// How many steps the last failure skips; 0 after a success.
     back_off: u32,
     /// How many of these are still to be skipped.
     left: u32,
 }
 
-/// A pass over the zone, in slices.
-#[derive(Clone, Copy, Debug)]
-struct Pass {
-    /// The fragmented free frames when the pass began.
-    fragmented: u64,
-}
-
 impl ProactiveCompactor {
-    /// Creates a compactor.
+    /// Creates a compactor without an unfinished pass.
     #[must_use]
     pub fn new(proactiveness: Proactiveness) -> Self {
         Self { proactiveness, ..Self::default() }
@@ -104,40 +97,33 @@ impl ProactiveCompactor {
     ///
     /// Locking: as [`Zone::compact`].
     pub fn step(&mut self, zone: &Zone, slice: Budget) -> ProactiveOutcome {
-        // Return if there is nothing to do, or the last pass made no progress.
-        if self.pass.is_none()
-            && (fragmentation::score(zone) <= self.proactiveness.high()
-                || self.proactiveness.0 == 0)
-        {
+        let is_low = || zone.fragmentation() <= self.proactiveness.high();
+        if self.pass.is_none() && (is_low() || self.proactiveness.0 == 0) {
             return ProactiveOutcome::Idle;
         }
         if self.left > 0 {
             self.left -= 1;
             return ProactiveOutcome::BackingOff;
         }
-        // Continue the unfinished pass, or begin one.
-        let pass = self.pass.take().unwrap_or_else(|| {
+        let before = self.pass.take().unwrap_or_else(|| {
             add(&zone.events().compact_daemon_wake, 1);
             if self.back_off > 0 {
                 // The last pass made no progress; its skip hints may be out of date.
                 skip::reset(zone);
             }
-            Pass { fragmented: fragmentation::info(zone).fragmented }
+            fragmentation::info(zone).fragmented
         });
-        // Compact, then keep the unfinished pass or judge the finished one.
         let goal = CompactGoal::Fragmentation(self.proactiveness.low());
         let request = CompactRequest { goal, mode: MigrateMode::Async, budget: slice };
-        let report = pass::compact(zone, request);
+        let report = zone.compact(request);
+        // Defragmenting less than a pageblock is no progress: frames that others freed meanwhile
+        // look the same.
+        let progress =
+            || fragmentation::info(zone).fragmented + u64::from(PAGEBLOCK_FRAMES) <= before;
         match report.outcome {
-            CompactOutcome::OutOfTime | CompactOutcome::AlreadyRunning => self.pass = Some(pass),
+            CompactOutcome::OutOfTime | CompactOutcome::AlreadyRunning => self.pass = Some(before),
             CompactOutcome::Reached => self.back_off = 0,
-            // Defragmenting less than a pageblock is no progress: frames that others freed
-            // meanwhile look the same.
-            _ if fragmentation::info(zone).fragmented + u64::from(PAGEBLOCK_FRAMES)
-                <= pass.fragmented =>
-            {
-                self.back_off = 0
-            }
+            _ if progress() => self.back_off = 0,
             _ => {
                 self.back_off = (self.back_off * 2).clamp(1, MAX_BACKOFF);
                 self.left = self.back_off;

@@ -1,18 +1,15 @@
 //! The search for a range of frames: finds the few ranges with the fewest frames to move.
 //!
-//! The state of a pageblock gives, without a lock, its frames in use, and so the least that
-//! clearing it costs. Frames are scanned only when a range with their pageblock could be among
-//! the best. Pageblocks without memory cost nothing. All of it is a hint: a capture checks again.
-//!
-//! The search ends when enough ranges cost nothing, so it does not reach the pageblocks above the
-//! memory in use.
+//! The state of a pageblock gives, without a lock, its frames in use: they may all have to move.
+//! Frames are scanned only when a range with their pageblock could be among the best. All of it is
+//! a hint: a capture checks again. The search ends when enough ranges cost nothing, so it does not
+//! reach the pageblocks above the memory in use.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 
-use super::contig_error::ContigError;
 use super::costs::costs;
-use crate::buddy::CommitState;
+use super::request::{ContigError, check_time};
 use crate::budget::Deadline;
 use crate::geometry::PAGEBLOCK_FRAMES;
 use crate::units::{BlockIndex, Order, Pfn};
@@ -26,12 +23,16 @@ const CLOCK_INTERVAL: u32 = 64;
 /// Returns the best ranges of this many frames, best first: those in the CMA region, then those
 /// with the fewest frames to move, then the lowest.
 pub(crate) fn best(zone: &Zone, frames: u32, deadline: Deadline) -> Result<Vec<Pfn>, ContigError> {
-    let region = zone.allocator().region();
-    let mut search = Search { zone, deadline, looked: 0, best: BTreeSet::new() };
-    search.walk(frames, region.clone(), &(0..0))?;
-    let mut ranges = search.take();
-    search.walk(frames, 0..zone.tables().len, &region)?;
-    ranges.extend(search.take());
+    let (len, region) = (zone.tables().len, &zone.tables().region);
+    let mut ranges = Vec::new();
+    for (blocks, out) in [(region.clone(), 0..0), (0..len, region.clone())] {
+        let mut search = Search { zone, deadline, blocks, out, looked: 0, best: BTreeSet::new() };
+        match sub_block_order(frames) {
+            Some(order) => search.walk_parts(order)?,
+            None => search.walk_runs(frames.div_ceil(PAGEBLOCK_FRAMES))?,
+        }
+        ranges.extend(search.best.into_iter().map(|(_, first)| first));
+    }
     ranges.truncate(MAX_RANGES);
     Ok(ranges)
 }
@@ -45,58 +46,31 @@ fn sub_block_order(frames: u32) -> Option<Order> {
     fits.then(|| Order::new(frames.next_power_of_two().ilog2() as u8)).flatten()
 }
 
+/// A search of all ranges in these pageblocks that are not wholly inside of `out`.
 struct Search<'z> {
     zone: &'z Zone,
     deadline: Deadline,
+    blocks: Range<u32>,
+    out: Range<u32>,
     looked: u32,
     /// By cost, then by position; at most [`MAX_RANGES`].
     best: BTreeSet<(u32, Pfn)>,
 }
 
 impl Search<'_> {
-    /// Searches all ranges in these pageblocks that are not wholly inside of `out`.
-    fn walk(
-        &mut self,
-        frames: u32,
-        blocks: Range<u32>,
-        out: &Range<u32>,
-    ) -> Result<(), ContigError> {
-        match sub_block_order(frames) {
-            Some(order) => self.walk_parts(order, blocks, out),
-            None => self.walk_runs(frames.div_ceil(PAGEBLOCK_FRAMES), blocks, out),
-        }
-    }
-
-    /// Returns the best ranges, best first, and clears the list.
-    fn take(&mut self) -> Vec<Pfn> {
-        std::mem::take(&mut self.best).into_iter().map(|(_, first)| first).collect()
-    }
-
     /// Searches ranges of at most a pageblock.
-    fn walk_parts(
-        &mut self,
-        order: Order,
-        blocks: Range<u32>,
-        out: &Range<u32>,
-    ) -> Result<(), ContigError> {
-        for block in blocks.filter(|block| !out.contains(block)).map(BlockIndex) {
+    fn walk_parts(&mut self, order: Order) -> Result<(), ContigError> {
+        let out = self.out.clone();
+        for block in self.blocks.clone().filter(|block| !out.contains(block)).map(BlockIndex) {
             self.tick()?;
             // Used frames that do not fit outside of the range are inside of it.
             let outside = PAGEBLOCK_FRAMES - order.frames();
-            let Some(least) =
-                self.least(block).filter(|used| self.is_among_best(used.saturating_sub(outside)))
-            else {
+            let least = self.in_use(block).map(|used| used.saturating_sub(outside));
+            if !least.is_some_and(|least| self.is_among_best(least)) {
                 continue;
-            };
-            // A wholly free pageblock needs no scan.
-            let parts = (PAGEBLOCK_FRAMES >> order.get()) as usize;
-            let costs =
-                if least == 0 { vec![Some(0); parts] } else { costs(self.zone, block, order) };
-            let firsts = (0..).map(|at: u32| block.first().plus(at * order.frames()));
-            costs
-                .into_iter()
-                .zip(firsts)
-                .for_each(|(cost, first)| cost.into_iter().for_each(|cost| self.add(cost, first)));
+            }
+            let costs = costs(self.zone, block, order);
+            costs.into_iter().for_each(|(cost, first)| self.add(cost, first));
             if self.is_done() {
                 return Ok(());
             }
@@ -105,29 +79,24 @@ impl Search<'_> {
     }
 
     /// Searches ranges of `length` pageblocks with a sliding window.
-    fn walk_runs(
-        &mut self,
-        length: u32,
-        blocks: Range<u32>,
-        out: &Range<u32>,
-    ) -> Result<(), ContigError> {
-        let mut window = Window::starting_at(blocks.start);
-        for block in blocks.map(BlockIndex) {
+    fn walk_runs(&mut self, length: u32) -> Result<(), ContigError> {
+        let mut window = Window::new(self.blocks.start, self.blocks.len().min(length as usize));
+        for block in self.blocks.clone().map(BlockIndex) {
             self.tick()?;
-            window.push(self.least(block));
+            window.push(self.in_use(block));
             if window.costs.len() < length as usize {
                 continue;
             }
-            // While the window could be among the best, scan its pageblocks for their exact
-            // costs.
-            let is_excluded = out.contains(&window.start) && out.contains(&block.0);
+            // While the window could be among the best, scan its pageblocks for exact costs.
+            let is_excluded = self.out.contains(&window.start) && self.out.contains(&block.0);
             while !is_excluded && window.blocked == 0 && self.is_among_best(window.cost) {
                 let Some(inexact) = window.inexact.pop_front() else {
                     self.add(window.cost, BlockIndex(window.start).first());
                     break;
                 };
                 self.tick()?;
-                window.correct(inexact, costs(self.zone, BlockIndex(inexact), Order::PAGEBLOCK)[0]);
+                let exact = costs(self.zone, BlockIndex(inexact), Order::PAGEBLOCK).pop();
+                window.correct(inexact, exact.map(|(cost, _)| cost));
             }
             if self.is_done() {
                 return Ok(());
@@ -137,16 +106,8 @@ impl Search<'_> {
         Ok(())
     }
 
-    /// Returns the fewest frames that may have to move out of a pageblock; `None` when it is
-    /// isolated or being released.
-    fn least(&self, block: BlockIndex) -> Option<u32> {
-        let block_state = self.zone.tables().blocks.state(block);
-        match block_state.commit_state {
-            _ if block_state.isolated => None,
-            CommitState::Releasing => None,
-            CommitState::Offline | CommitState::Released => Some(0),
-            CommitState::Committed => Some(PAGEBLOCK_FRAMES - block_state.free),
-        }
+    fn in_use(&self, block: BlockIndex) -> Option<u32> {
+        self.zone.tables().blocks.state(block).in_use()
     }
 
     fn is_among_best(&self, cost: u32) -> bool {
@@ -170,37 +131,14 @@ impl Search<'_> {
     /// Counts a pageblock and checks the deadline from time to time.
     fn tick(&mut self) -> Result<(), ContigError> {
         self.looked = self.looked.wrapping_add(1);
-        let late = self.looked.is_multiple_of(CLOCK_INTERVAL) && self.deadline.has_passed();
-        if late { Err(ContigError::OutOfTime) } else { Ok(()) }
-    }
-}
-
-/// The cost of one pageblock, in two bytes. A window over a terabyte holds half a million of
-/// them, and each time it grows it copies them all between two checks of the deadline.
-#[derive(Clone, Copy)]
-struct Cost(u16);
-
-// Every possible number of frames differs from `BLOCKED`.
-const _: () = assert!(PAGEBLOCK_FRAMES < u16::MAX as u32);
-
-impl Cost {
-    /// The pageblock cannot be captured.
-    const BLOCKED: Self = Self(u16::MAX);
-
-    fn new(frames: Option<u32>) -> Self {
-        // At most the frames of a pageblock, so it fits.
-        frames.map_or(Self::BLOCKED, |frames| Self(frames as u16))
-    }
-
-    fn frames(self) -> Option<u32> {
-        (self.0 != Self::BLOCKED.0).then_some(u32::from(self.0))
+        if self.looked.is_multiple_of(CLOCK_INTERVAL) { check_time(self.deadline) } else { Ok(()) }
     }
 }
 
 /// Neighbouring pageblocks and the sum of their costs.
 struct Window {
     start: u32,
-    costs: VecDeque<Cost>,
+    costs: VecDeque<Option<u32>>,
     /// Pageblocks of which only the least cost is known.
     inexact: VecDeque<u32>,
     cost: u32,
@@ -209,8 +147,11 @@ struct Window {
 }
 
 impl Window {
-    fn starting_at(start: u32) -> Self {
-        Self { start, costs: VecDeque::new(), inexact: VecDeque::new(), cost: 0, blocked: 0 }
+    fn new(start: u32, length: usize) -> Self {
+        // Reserved at once: a window over a terabyte has half a million costs, and growing would
+        // copy them all between two checks of the deadline.
+        let (costs, inexact) = (VecDeque::with_capacity(length), VecDeque::with_capacity(length));
+        Self { start, costs, inexact, cost: 0, blocked: 0 }
     }
 
     fn push(&mut self, least: Option<u32>) {
@@ -219,20 +160,19 @@ impl Window {
             self.inexact.push_back(self.start + self.costs.len() as u32);
         }
         self.count(least);
-        self.costs.push_back(Cost::new(least));
+        self.costs.push_back(least);
     }
 
     /// Replaces a pageblock's least cost by its exact cost.
     fn correct(&mut self, block: u32, cost: Option<u32>) {
-        let old =
-            std::mem::replace(&mut self.costs[(block - self.start) as usize], Cost::new(cost));
-        self.uncount(old.frames());
+        let old = std::mem::replace(&mut self.costs[(block - self.start) as usize], cost);
+        self.uncount(old);
         self.count(cost);
     }
 
     fn pop(&mut self) {
         if let Some(first) = self.costs.pop_front() {
-            self.uncount(first.frames());
+            self.uncount(first);
             if self.inexact.front() == Some(&self.start) {
                 self.inexact.pop_front();
             }

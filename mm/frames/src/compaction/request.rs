@@ -1,7 +1,9 @@
-//! What a compaction should do, and what it did.
+//! What a compaction or a contiguous allocation should do, and how it ended.
 
-use crate::budget::Budget;
-use crate::units::Order;
+use thiserror::Error;
+
+use crate::budget::{Budget, Deadline};
+use crate::units::{FrameCount, Order, Pfn};
 use crate::zone::MigrateMode;
 
 /// When a compaction has done enough.
@@ -72,4 +74,68 @@ pub struct FrameCompaction {
     /// How it ended. Serialized without it.
     #[cfg_attr(feature = "serde", serde(skip))]
     pub outcome: CompactOutcome,
+}
+
+/// How hard a contiguous allocation may try.
+#[derive(Clone, Copy, Debug)]
+pub struct ContigRequest {
+    /// How hard migration may try.
+    pub mode: MigrateMode,
+    /// How long it may take, checked several times for each pageblock that has to be cleared. A
+    /// range of several pageblocks must be captured within a third of it: the rest is for freeing
+    /// what was taken.
+    pub budget: Budget,
+}
+
+impl Default for ContigRequest {
+    fn default() -> Self {
+        Self { mode: MigrateMode::Sync, budget: Budget::unlimited() }
+    }
+}
+
+/// Why a range could not be allocated. The zone is unchanged, except that movable frames may have
+/// moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum ContigError {
+    /// The range is empty, or part of it is outside of the zone.
+    #[error("{frames} from {first} on are not a range of the zone")]
+    Range {
+        /// The first frame.
+        first: Pfn,
+        /// The number of frames.
+        frames: FrameCount,
+    },
+    /// Fewer frames than requested are left below the zone's limit.
+    #[error("the zone's limit is reached")]
+    Limit,
+    /// A frame in the range cannot move now: its owner or another thread uses it, or another
+    /// request has isolated its pageblock.
+    #[error("{pfn} is busy")]
+    Busy {
+        /// The frame.
+        pfn: Pfn,
+    },
+    /// A frame in the range has no owner that could move it.
+    #[error("{pfn} cannot be moved")]
+    Unmovable {
+        /// The frame.
+        pfn: Pfn,
+    },
+    /// No free frame is left to move the content of the range to.
+    #[error("no free frame is left to move the content of the range to")]
+    NoTargets,
+    /// A panic interrupted a change of the zone's free lists.
+    #[error("the zone is poisoned: a panic interrupted a change of its free lists")]
+    Poisoned,
+    /// The budget ran out.
+    #[error("the budget ran out before the range was cleared")]
+    OutOfTime,
+    /// Every range of this size has a frame that cannot be moved.
+    #[error("every range of this size has a frame that cannot be moved")]
+    NoRange,
+}
+
+/// Checks that the deadline has not passed.
+pub(super) fn check_time(deadline: Deadline) -> Result<(), ContigError> {
+    if deadline.has_passed() { Err(ContigError::OutOfTime) } else { Ok(()) }
 }

@@ -10,6 +10,5 @@ pub(super) fn set(zone: &Zone, block: BlockIndex) {
 
 /// Clears all hints. Holds the zone lock in short turns.
 pub(super) fn reset(zone: &Zone) {
-    let forget_some = || zone.allocator().with_buddy(|_, tables| tables.skip.remove_lowest());
-    while forget_some() == Some(true) {}
+    while zone.allocator().with_buddy(|_, tables| tables.skip.remove_lowest()) == Some(true) {}
 }

@@ -1,3 +1,6 @@
+#[path = "../../tests/driver/random.rs"]
+mod random;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,16 +12,12 @@ use crate::buddy::CommitState;
 use crate::migrate::Targets;
 use crate::store::Store;
 use crate::units::BlockIndex;
-use crate::{
-    Backing, Budget, ChainId, ChainKind, CmaRegion, FrameCount, PAGEBLOCK_FRAMES, Pfn, Reclaim,
-    ZoneConfig,
-};
+use crate::zones::{heap_zone, take, take_block, zone_with};
+use crate::{Budget, ChainId, ChainKind, CmaRegion, FrameCount, PAGEBLOCK_FRAMES, Pfn, Reclaim};
 
 fn store(limit: Option<u64>) -> Arc<Store> {
-    let (capacity, limit) = (FrameCount(4096), limit.map(FrameCount));
-    let zone =
-        Zone::new(ZoneConfig { capacity, limit, backing: Backing::Heap, ..ZoneConfig::default() });
-    Store::new(Arc::new(zone.expect("a small zone")).reserve_owner().expect("the only one"), 1024)
+    let zone = zone_with(4096, |config| config.limit = limit.map(FrameCount));
+    Store::new(zone.reserve_owner().expect("the only one"), 1024)
 }
 
 /// Creates `count` chains of three frames, each filled with its number, and destroys every second
@@ -67,14 +66,9 @@ fn r100_compaction_empties_high_blocks_keeps_bytes() {
 /// before are not lower does not count.
 #[test]
 fn r100_frames_that_become_free_below_are_found() {
-    let zone = Zone::new(ZoneConfig {
-        capacity: FrameCount(2048),
-        backing: Backing::Heap,
-        ..ZoneConfig::default()
-    });
-    let zone = zone.expect("a small zone");
-    let take = |_| zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("room");
-    let mut held: Vec<_> = (0..4 * PAGEBLOCK_FRAMES).map(take).map(Some).collect();
+    let zone = heap_zone(2048);
+    let mut held: Vec<_> =
+        (0..4 * PAGEBLOCK_FRAMES).map(|_| Some(take(&zone).expect("room"))).collect();
     let mut free = |frames: [u32; 2]| {
         frames.into_iter().for_each(|frame| drop(held[frame as usize].take()));
         zone.drain();
@@ -82,10 +76,10 @@ fn r100_frames_that_become_free_below_are_found() {
     let (second, last) = (Pfn(PAGEBLOCK_FRAMES), Pfn(3 * PAGEBLOCK_FRAMES));
     free([second.0, second.0 + 1]);
     let mut scanner = FreeScanner::new(&zone);
-    scanner.limit(last.block());
+    scanner.end = last.block();
     assert_eq!(scanner.next(last).map(|target| target.pfn()), Some(second));
     free([7, 8]);
-    scanner.limit(second.block());
+    scanner.end = second.block();
     assert_eq!(scanner.next(second).map(|target| target.pfn()), Some(Pfn(7)));
     drop(scanner);
     zone.check().expect("consistent");
@@ -98,22 +92,14 @@ fn a_full_zone_is_compacted_and_its_limit_holds() {
     let (chains, zone) = (&store.chains, store.chains.zone());
     scattered(&store, 500);
     zone.set_limit(Some(FrameCount(750)));
-    assert!(
-        chains
-            .create(ChainKind::Multi, 7)
-            .expect("a number")
-            .attach(0, Reclaim::NotAllowed)
-            .is_err()
-    );
+    let is_refused = || {
+        let mut fresh = chains.create(ChainKind::Multi, 7).expect("a number");
+        fresh.attach(0, Reclaim::NotAllowed).is_err()
+    };
+    assert!(is_refused());
     let done = zone.compact(CompactRequest::default());
     assert!(done.frames_moved > 200, "{done:?}");
-    assert!(
-        chains
-            .create(ChainKind::Multi, 7)
-            .expect("a number")
-            .attach(0, Reclaim::NotAllowed)
-            .is_err()
-    );
+    assert!(is_refused());
     assert_eq!(zone.stats().in_use, FrameCount(750));
     zone.check().expect("consistent");
 }
@@ -125,8 +111,7 @@ fn r112_a_goal_is_reached_when_the_block_can_be_had() {
     const BLOCKS: u32 = 12;
     let mut state = 7_u64;
     let mut random = |below: u32| {
-        state =
-            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state = random::random(state);
         (state >> 33) as u32 % below
     };
     let (mut reached, mut refused) = (0, 0);
@@ -137,18 +122,10 @@ fn r112_a_goal_is_reached_when_the_block_can_be_had() {
             first: Pfn(first * PAGEBLOCK_FRAMES),
             frames: FrameCount(a_block(blocks).into()),
         };
-        let capacity = FrameCount((BLOCKS * PAGEBLOCK_FRAMES).into());
         let cma = (blocks > 0).then_some(cma);
-        let zone = Zone::new(ZoneConfig {
-            capacity,
-            cma,
-            backing: Backing::Heap,
-            ..ZoneConfig::default()
-        });
-        let zone = zone.expect("a small zone");
-        let take = || zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok();
+        let zone = zone_with((BLOCKS * PAGEBLOCK_FRAMES).into(), |config| config.cma = cma);
         let mut held: Vec<_> =
-            (0..random(BLOCKS + 2) * PAGEBLOCK_FRAMES).map_while(|_| take()).collect();
+            (0..random(BLOCKS + 2) * PAGEBLOCK_FRAMES).map_while(|_| take(&zone).ok()).collect();
         // A few frames stay in some of the pageblocks; the others are wholly free.
         let keep: Vec<u32> = (0..BLOCKS).map(|_| random(3)).collect();
         held.retain(|frame| {
@@ -161,7 +138,7 @@ fn r112_a_goal_is_reached_when_the_block_can_be_had() {
         }
         for order in [Order::new(3).expect("small"), Order::PAGEBLOCK, Order::MAX] {
             let said = is_goal_met(&zone, CompactGoal::Block(order));
-            let had = zone.alloc_block(order, MigrateType::Movable, Reclaim::NotAllowed).is_ok();
+            let had = take_block(&zone, order).is_ok();
             assert_eq!(
                 said,
                 had,
@@ -195,12 +172,7 @@ fn an_empty_budget_or_a_second_compaction_moves_none() {
 /// A pair whose second half is being released is skipped, and its first half has no memory again.
 #[test]
 fn a_pair_that_cannot_be_captured_leaves_no_memory() {
-    let zone = Zone::new(ZoneConfig {
-        capacity: FrameCount(2048),
-        backing: Backing::Heap,
-        ..ZoneConfig::default()
-    });
-    let zone = zone.expect("a small zone");
+    let zone = heap_zone(2048);
     let (first, second) = (BlockIndex(2), BlockIndex(3));
     zone.allocator().with_buddy(|buddy, tables| {
         buddy.bring_online(tables, second.0 + 1);
@@ -208,7 +180,7 @@ fn a_pair_that_cannot_be_captured_leaves_no_memory() {
         buddy.begin_release(tables, second);
     });
     let deadline = Budget::unlimited().start();
-    let attempt = direct::compact_pair(&zone, first.first(), Order::MAX, deadline);
+    let attempt = direct::capture_pair(&zone, first.first(), Order::MAX, deadline);
     assert!(matches!(attempt, CaptureOutcome::NothingMoved), "{attempt:?}");
     assert_eq!(zone.tables().blocks.state(first).commit_state, CommitState::Released);
     zone.allocator().with_buddy(|buddy, tables| buddy.finish_release(tables, second));

@@ -4,13 +4,12 @@ use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::buddy::InFlight;
-use crate::page::{Kind, LruState, Put, State};
+use crate::page::{Kind, LruState, State};
 use crate::units::{Order, Pfn};
-use crate::zone::{Callbacks, LockedFrame, LruPlace, MovableOps, ReplacedBy, Zone};
+use crate::zone::{Callbacks, LockedFrame, LruPlace, ReplacedBy, Zone};
 
-/// A frame isolated from its owner, with a reference of its own. Dropping it puts it back.
-///
-/// It is never on two lists: there is one value for each isolated frame.
+/// A frame isolated from its owner, with a reference of its own: one value for each isolated frame
+/// . Dropping it puts it back.
 #[derive(Debug)]
 #[must_use = "dropping an isolated frame puts it back"]
 pub struct Isolated<'z> {
@@ -21,7 +20,7 @@ pub struct Isolated<'z> {
     lru: Option<LruPlace>,
 }
 
-/// Isolates a frame: see [`Zone::isolate`].
+/// Isolates a movable frame: see [`Zone::isolate`].
 pub(super) fn isolate(zone: &Zone, pfn: Pfn) -> Option<Isolated<'_>> {
     // Check without a lock first: a frame that is not movable may just be initialised by
     // another thread (S-05).
@@ -39,7 +38,9 @@ pub(super) fn isolate(zone: &Zone, pfn: Pfn) -> Option<Isolated<'_>> {
     })?;
     let owner = before.owner();
     let replaced_by = owner.map_or(ReplacedBy::Owner, |id| zone.registry().replaced_by(id));
-    let attempt = IsolationAttempt::new(zone, pfn, replaced_by);
+    // Dropped in the reverse order: the lock first.
+    let reference = IsolationReference { zone, pfn };
+    let locked = LockedFrame::new(zone.allocator(), pfn, replaced_by, None);
     let Callbacks { ops, lru } = zone.registry().callbacks(owner?)?;
     let place = match lru {
         // a second reference pins a page on a list. Moving it would leave the holder
@@ -51,14 +52,23 @@ pub(super) fn isolate(zone: &Zone, pfn: Pfn) -> Option<Isolated<'_>> {
         }
         None => None,
     };
-    if attempt.owner_agrees(&*ops) {
-        return attempt.isolate(replaced_by, place);
+    if !catch_unwind(AssertUnwindSafe(|| ops.isolate(&locked))).unwrap_or(false) {
+        // While the page lock is held: no other thread can isolate the frame before it is
+        // back.
+        if let Some(place) = place {
+            place.put_back(zone.allocator(), pfn);
+        }
+        return None;
     }
-    // While the page lock is held: no other thread can isolate the frame before it is back.
-    if let Some(place) = place {
-        place.put_back(zone.allocator(), pfn);
-    }
-    None
+    // One update sets the mark and clears the lock, unless the owner released the frame or put
+    // it on a list since.
+    let ours = |state: &State| state.owner().is_some() && state.lru_state() == LruState::Off;
+    frames
+        .update(pfn, |state| Some(state).filter(ours).map(|state| state.isolated().unlocked()))?;
+    // The lock and the reference belong to the isolation now.
+    mem::forget((locked, reference));
+    zone.events().isolate();
+    Some(Isolated { zone, pfn, replaced_by, lru: place })
 }
 
 /// Returns whether a frame in this state is in use as a single frame, movable, not isolated and
@@ -70,46 +80,14 @@ fn can_be_isolated(state: State) -> bool {
     movable && !state.is_isolated() && !state.is_locked()
 }
 
-/// A frame with a reference and its page lock, whose owner has not agreed yet. Dropping it undoes
-/// both.
-struct IsolationAttempt<'z> {
+/// The reference of an attempt to isolate a frame. Dropping it puts the reference.
+struct IsolationReference<'z> {
     zone: &'z Zone,
     pfn: Pfn,
-    locked: Option<LockedFrame<'z>>,
 }
 
-impl<'z> IsolationAttempt<'z> {
-    fn new(zone: &'z Zone, pfn: Pfn, replaced_by: ReplacedBy) -> Self {
-        let locked = LockedFrame::new(zone.allocator(), pfn, replaced_by, None);
-        Self { zone, pfn, locked: Some(locked) }
-    }
-
-    fn owner_agrees(&self, ops: &dyn MovableOps) -> bool {
-        let asked = self
-            .locked
-            .as_ref()
-            .map(|locked| catch_unwind(AssertUnwindSafe(|| ops.isolate(locked))));
-        matches!(asked, Some(Ok(true)))
-    }
-
-    /// Marks the frame as isolated, unless its owner released it or put it on a list meanwhile.
-    fn isolate(self, replaced_by: ReplacedBy, lru: Option<LruPlace>) -> Option<Isolated<'z>> {
-        let (zone, pfn) = (self.zone, self.pfn);
-        // One update sets the mark and clears the lock.
-        let ours = |state: &State| state.owner().is_some() && state.lru_state() == LruState::Off;
-        zone.tables().frames.update(pfn, |state| {
-            Some(state).filter(ours).map(|state| state.isolated().unlocked())
-        })?;
-        // The lock and the reference belong to the isolation now.
-        mem::forget(self);
-        zone.events().isolate();
-        Some(Isolated { zone, pfn, replaced_by, lru })
-    }
-}
-
-impl Drop for IsolationAttempt<'_> {
+impl Drop for IsolationReference<'_> {
     fn drop(&mut self) {
-        self.locked = None;
         self.zone.allocator().put_migrated(self.pfn, InFlight::default());
     }
 }
@@ -121,19 +99,17 @@ impl<'z> Isolated<'z> {
         self.pfn
     }
 
-    /// Returns the zone of the frame.
-    pub(crate) fn zone(&self) -> &'z Zone {
+    pub(super) fn zone(&self) -> &'z Zone {
         self.zone
     }
 
-    /// Returns whether the owner still has the frame: it may have released it since.
+    /// Returns whether the owner still has the frame.
     #[must_use]
     pub fn has_owner(&self) -> bool {
         self.zone.tables().frames.state(self.pfn).owner().is_some()
     }
 
-    /// Returns the callbacks of the frame's owner, or `None` when the owner released the frame or
-    /// is gone.
+    /// Returns the callbacks of the frame's owner, unless it released the frame or is gone.
     pub(super) fn callbacks(&self) -> Option<Callbacks> {
         let owner = self.zone.tables().frames.state(self.pfn).owner()?;
         self.zone.registry().callbacks(owner)
@@ -152,8 +128,8 @@ impl<'z> Isolated<'z> {
     }
 
     /// Ends the isolation of a frame that needs no putback: its owner released it, or it was
-    /// migrated. Returns the frame's number if this was the last reference: its state is "cached"
-    /// then, and the caller frees it.
+    /// migrated. If this was the last reference, returns the frame, now "cached", for the caller to
+    /// free.
     pub(crate) fn end_isolation(mut self) -> Option<Pfn> {
         let (zone, pfn) = (self.zone, self.pfn);
         // Only what needs no drop is forgotten.
@@ -161,16 +137,9 @@ impl<'z> Isolated<'z> {
         mem::forget(self);
         zone.tables().frames.update(pfn, |state| Some(state.not_isolated()));
         zone.events().end_isolation();
-        match zone.tables().frames.put(pfn) {
-            Ok(Put::Shared) => None,
-            Ok(Put::Last(_)) => {
-                zone.tables().frames.clear_private(pfn);
-                Some(pfn)
-            }
-            // Already unwinding: a second panic would abort. The frame is only lost.
-            Err(_) if std::thread::panicking() => None,
-            Err(error) => panic!("{error}"),
-        }
+        zone.tables().frames.put_last(pfn)?;
+        zone.tables().frames.clear_private(pfn);
+        Some(pfn)
     }
 }
 

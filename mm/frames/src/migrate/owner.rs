@@ -38,9 +38,8 @@ pub enum SetMovableError {
 
 /// A registered owner of movable frames. Dropping it ends the registration.
 ///
-/// Dropping it waits for nothing (L-03, S-32, B10). The owner has released its frames before, so
-/// migration finds a frame that is isolated at that moment ownerless and frees it. A running
-/// callback keeps the owner's value alive until it returns.
+/// It waits for nothing (L-03, S-32, B10). The owner has released its frames before, so migration
+/// finds an isolated one ownerless and frees it. A running callback keeps the owner's value alive.
 #[derive(Debug)]
 pub struct Owner {
     zone: Arc<Zone>,
@@ -65,7 +64,7 @@ impl Owner {
         self
     }
 
-    /// Returns the number, which the state word of each of the owner's frames holds.
+    /// Returns the number, which is in the state word of each of its frames.
     #[must_use]
     pub fn id(&self) -> OwnerId {
         self.id
@@ -77,29 +76,27 @@ impl Owner {
         &self.zone
     }
 
-    /// Returns the LRU lists, or `None` when the owner was registered without them.
+    /// Returns the LRU lists, if it was registered with them.
     #[must_use]
     pub fn lru(&self) -> Option<Lru<'_>> {
         self.lru.as_ref().map(|lists| lists.with(&self.zone.tables().frames))
     }
 
-    /// Publishes the callbacks: from here on migration may call them. Does nothing when the
-    /// owner's frames are pinned.
+    /// Publishes the callbacks: from here on migration may call them. Does nothing for pinned
+    /// frames.
     pub fn publish(&self, ops: Weak<dyn MovableOps>) {
         if self.movability == Movability::On || !self.zone.moves_frames() {
             self.zone.registry().publish(self.id, ops, self.lru.clone());
         }
     }
 
-    /// Marks the owner's frames as frames of chains. [`Target::commit`](crate::Target::commit)
-    /// refuses them from here on: only the holder of a chain's exclusive guard may change its
-    /// frames.
+    /// Marks the owner's frames as frames of chains: [`Target::commit`](crate::Target::commit)
+    /// refuses them from here on.
     pub(crate) fn mark_chain_owner(&self) {
         self.zone.registry().set_replaced_by(self.id, ReplacedBy::Chain);
     }
 
-    /// Returns the migrate type to allocate with. Frames that are going to be movable share
-    /// pageblocks with movable ones, unless the owner is pinned (B14).
+    /// Returns the migrate type to allocate with (B14).
     #[must_use]
     pub fn migrate_type(&self) -> MigrateType {
         match self.movability {
@@ -146,20 +143,17 @@ impl Owner {
         Ok(pfn)
     }
 
-    /// Stores `private` and `position` for a frame that is about to become movable.
     pub(crate) fn set_private(&self, pfn: Pfn, private: u32, position: u8) {
         self.zone.tables().frames.set_private(pfn, private, position);
     }
 
-    /// Publishes a frozen frame whose private value is set. From here on it may be isolated,
-    /// unless nothing moves in this zone.
+    /// Publishes a frozen frame whose private value is set. From here on it may be isolated.
     pub(crate) fn publish_frame(&self, pfn: Pfn) {
         self.zone.tables().frames.change(pfn, State::FROZEN, State::published(self.id));
     }
 
     /// Releases a frame: one update of the state word clears its owner and puts the owner's
-    /// reference. The frame is free now, or as soon as another thread that isolated it puts its
-    /// reference.
+    /// reference. The frame is free now, or once a thread that isolated it puts its reference.
     ///
     /// Locking: takes a per-CPU list. The OS is not called: see [`Zone::release_excess_if_due`].
     ///
@@ -190,7 +184,7 @@ impl Owner {
             Some(lru) => lru.reclaim_from_owner(pfn, reclaim)?,
             None => _ = self.zone.tables().frames.update(pfn, reclaim)?,
         }
-        Some(self.zone.frame_from_pfn(pfn))
+        Some(Frame::new(&self.zone, pfn))
     }
 }
 

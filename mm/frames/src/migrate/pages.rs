@@ -5,9 +5,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::isolated::Isolated;
 use super::targets::{MigratedSource, Targets};
 use crate::buddy::InFlight;
-use crate::zone::{MigrateError, MigrateMode, Zone};
+use crate::zone::{MigrateError, MigrateMode, Zone, add};
 
-/// The most passes over a batch: how often a busy frame is tried.
+/// How often a busy frame is tried.
 const MAX_PASSES: u32 = 10;
 
 /// The result of migrating a batch of frames.
@@ -19,8 +19,7 @@ pub struct Migration {
     pub gone: u64,
     /// Frames that their owner refused to move; they were put back.
     pub failed: u64,
-    /// Frames left in the batch, still isolated: busy in every pass, or not tried because no
-    /// target was left.
+    /// Frames left in the batch, still isolated: busy, or not tried because no target was left.
     pub again: u64,
     /// Whether it ended early because no target was left.
     pub out_of_frames: bool,
@@ -55,10 +54,10 @@ pub(super) fn migrate_pages<'z>(
             break;
         }
     }
-    // What is left in the batch is busy, or was not tried.
     report.again = batch.len() as u64;
     let busy = if report.out_of_frames { 0 } else { report.again };
-    zone.events().migrated(report.migrated, report.failed + busy);
+    add(&zone.events().pgmigrate_success, report.migrated);
+    add(&zone.events().pgmigrate_fail, report.failed + busy);
     report
 }
 
@@ -71,13 +70,9 @@ fn migrate_pass<'z>(
 ) {
     let mut next = 0;
     while next < batch.len() {
-        let outcome = migrate_one(&batch[next], targets, mode);
         // A frame that is done leaves the batch; the last frame takes its place.
-        match outcome {
-            MigrateOutcome::Again => {
-                next += 1;
-                continue;
-            }
+        match migrate_one(&batch[next], targets, mode) {
+            MigrateOutcome::Again => next += 1,
             MigrateOutcome::OutOfFrames => {
                 report.out_of_frames = true;
                 return;
@@ -88,8 +83,8 @@ fn migrate_pass<'z>(
             }
             MigrateOutcome::Gone => {
                 report.gone += 1;
-                targets
-                    .free_source(MigratedSource::new(batch.swap_remove(next), InFlight::default()));
+                let gone = batch.swap_remove(next);
+                targets.free_source(MigratedSource::new(gone, InFlight::default()));
             }
             MigrateOutcome::Migrated(arrived) => {
                 report.migrated += 1;

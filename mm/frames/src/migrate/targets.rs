@@ -5,7 +5,7 @@ use std::mem;
 use super::isolated::Isolated;
 use crate::buddy::InFlight;
 use crate::units::Pfn;
-use crate::zone::{Frame, FrameAllocator, Target};
+use crate::zone::{Frame, Target};
 
 /// Supplies fresh frames to move content to. Called once for each attempt; migration frees a
 /// target that it did not use.
@@ -14,8 +14,7 @@ pub trait Targets<'z> {
     /// then.
     fn next(&mut self, from: Pfn) -> Option<Target<'z>>;
 
-    /// Disposes of a frame whose content has moved, or whose owner released it. Frees it by
-    /// default.
+    /// Disposes of a frame whose content has moved, or whose owner released it.
     fn free_source(&mut self, old: MigratedSource<'z>) {
         drop(old);
     }
@@ -32,7 +31,6 @@ impl<'z, F: FnMut(Pfn) -> Option<Frame<'z>>> Targets<'z> for F {
 #[derive(Debug)]
 #[must_use = "dropping it frees the frame"]
 pub struct MigratedSource<'z> {
-    allocator: &'z FrameAllocator,
     /// `None` once the isolation has ended.
     isolated: Option<Isolated<'z>>,
     arrived: InFlight,
@@ -40,16 +38,15 @@ pub struct MigratedSource<'z> {
 
 impl<'z> MigratedSource<'z> {
     pub(super) fn new(isolated: Isolated<'z>, arrived: InFlight) -> Self {
-        Self { allocator: isolated.zone().allocator(), isolated: Some(isolated), arrived }
+        Self { isolated: Some(isolated), arrived }
     }
 
-    /// Returns the frame's number. The value owns the frame until it is dropped.
     pub(crate) fn pfn(&self) -> Option<Pfn> {
         self.isolated.as_ref().map(Isolated::pfn)
     }
 
-    /// Ends the isolation. Returns the frame if no other reference to it is left, for the caller
-    /// to free or to keep, and what counts against the limit once it is freed.
+    /// Ends the isolation. Returns the frame if no other reference to it is left, for the caller to
+    /// free or keep, and what counts against the limit once it is freed.
     pub(crate) fn end_isolation(mut self) -> (Option<Pfn>, InFlight) {
         let pfn = self.isolated.take().and_then(Isolated::end_isolation);
         (pfn, mem::take(&mut self.arrived))
@@ -60,8 +57,7 @@ impl Drop for MigratedSource<'_> {
     fn drop(&mut self) {
         let Some(isolated) = self.isolated.take() else { return };
         // One step: the new frame counts against the limit from the moment the old one is free.
-        let arrived = mem::take(&mut self.arrived);
-        let last = isolated.end_isolation();
-        self.allocator.free_frames(last, |buddy| buddy.ledger.land(arrived));
+        let (allocator, arrived) = (isolated.zone().allocator(), mem::take(&mut self.arrived));
+        allocator.free_frames(isolated.end_isolation(), |buddy| buddy.ledger.land(arrived));
     }
 }

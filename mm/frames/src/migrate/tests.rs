@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, Weak};
 use super::*;
 use crate::alloc::alloc_frozen;
 use crate::page::State;
+use crate::zones::{heap_zone, quietly, take, take_block, zone_with};
 use crate::{
-    Backing, Committed, ContigError, ContigRequest, FrameCount, LockedFrame, MigrateError,
-    MigrateType, Order, Pfn, Reclaim, Target, Zone, ZoneConfig,
+    Committed, ContigError, ContigRequest, FrameCount, LockedFrame, MigrateError, MigrateType,
+    MovableOps, Order, Pfn, Reclaim, Target, Zone,
 };
 
 mod driver;
@@ -20,17 +21,11 @@ mod references;
 use driver::{Answer, Driver};
 
 fn zone() -> Arc<Zone> {
-    zone_where(Movability::On)
+    heap_zone(1024)
 }
 
 fn zone_where(movability: Movability) -> Arc<Zone> {
-    let config = ZoneConfig {
-        capacity: FrameCount(1024),
-        backing: Backing::Heap,
-        movability,
-        ..ZoneConfig::default()
-    };
-    Arc::new(Zone::new(config).expect("a small zone"))
+    zone_with(1024, |config| config.movability = movability)
 }
 
 fn state(zone: &Zone, pfn: Pfn) -> State {
@@ -43,7 +38,7 @@ fn references(zone: &Zone, pfn: Pfn) -> u32 {
 
 fn migrate<'z>(zone: &'z Zone, batch: &mut Vec<Isolated<'z>>, targets: &mut Vec<Pfn>) -> Migration {
     let mut fresh = |_| {
-        let frame = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok()?;
+        let frame = take(zone).ok()?;
         targets.push(frame.pfn());
         Some(frame)
     };
@@ -100,15 +95,13 @@ fn r031_a_busy_frame_is_tried_ten_times() {
 /// a driver that fails or panics is called once, and the frame is put back.
 #[test]
 fn r064_a_frame_is_put_back_if_its_driver_fails() {
-    let quiet = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
     for answer in [Answer::Fail, Answer::Panic] {
         let (zone, mut targets) = (zone(), Vec::new());
         let driver = Driver::new(&zone);
         let old = driver.take();
         driver.answers(answer);
         let mut batch = vec![zone.isolate(old).expect("movable")];
-        let done = migrate(&zone, &mut batch, &mut targets);
+        let done = quietly(|| migrate(&zone, &mut batch, &mut targets));
         assert_eq!((done, batch.len()), (Migration { failed: 1, ..Migration::default() }, 0));
         assert_eq!((driver.moves.load(Relaxed), driver.putbacks.load(Relaxed)), (1, 1));
         assert_eq!((references(&zone, old), references(&zone, targets[0])), (1, 0));
@@ -117,7 +110,6 @@ fn r064_a_frame_is_put_back_if_its_driver_fails() {
         driver.answers(Answer::Move);
         assert!(zone.isolate(old).is_some(), "usable again");
     }
-    std::panic::set_hook(quiet);
 }
 
 /// A frame that counts against the limit only once the old one is free.
@@ -135,15 +127,13 @@ impl<'z> Targets<'z> for InFlightTargets<'z> {
 /// a driver that panics after the commit has moved the frame, and the counters are right.
 #[test]
 fn r068_a_panic_after_the_move_keeps_the_move() {
-    let quiet = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
     let zone = zone();
     let driver = Driver::new(&zone);
     let old = driver.take();
     driver.answers(Answer::PanicAfterwards);
     let mut batch = vec![zone.isolate(old).expect("movable")];
-    let done = zone.migrate_pages(&mut batch, &mut InFlightTargets(&zone), MigrateMode::SyncLight);
-    std::panic::set_hook(quiet);
+    let mut targets = InFlightTargets(&zone);
+    let done = quietly(|| zone.migrate_pages(&mut batch, &mut targets, MigrateMode::SyncLight));
     assert_eq!(done, Migration { migrated: 1, ..Migration::default() });
     let new = driver.has.lock().expect("no panic inside")[0];
     assert_eq!((references(&zone, old), references(&zone, new)), (0, 1));
@@ -227,11 +217,9 @@ fn s03_only_an_unlocked_movable_frame_is_isolated() {
     let taken = zone.isolate(movable).expect("movable");
     assert!(zone.isolate(movable).is_none(), "isolated once");
     drop(taken);
-    let plain = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("room");
+    let plain = take(&zone).expect("room");
     assert!(zone.isolate(plain.pfn()).is_none(), "it has no owner");
-    let block =
-        zone.alloc_block(Order::new(2).expect("small"), MigrateType::Movable, Reclaim::NotAllowed);
-    let block = block.expect("room");
+    let block = take_block(&zone, Order::new(2).expect("small")).expect("room");
     assert!(
         zone.isolate(block.first()).is_none() && zone.isolate(Pfn(block.first().0 + 1)).is_none()
     );
@@ -272,7 +260,7 @@ fn s44_a_recycled_frame_has_no_owner() {
     let driver = Driver::new(&zone);
     let pfn = driver.take();
     driver.release(pfn);
-    let again = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("room");
+    let again = take(&zone).expect("room");
     assert_eq!(again.pfn(), pfn, "the frame freed last comes first");
     assert_eq!((state(&zone, pfn).owner(), zone.tables().frames.private(pfn)), (None, None));
 }
@@ -283,7 +271,7 @@ fn r054_a_frame_cannot_be_freed_while_it_is_movable() {
     let zone = zone();
     let driver = Driver::new(&zone);
     let pfn = driver.take();
-    assert_eq!(zone.allocator().put(pfn), Err(crate::PutError::Movable { pfn }));
+    assert_eq!(zone.allocator().put(pfn), Err(crate::PutError::Movable(pfn)));
     driver.release(pfn);
     zone.check().expect("consistent");
 }
@@ -380,7 +368,7 @@ fn r026_only_a_fresh_frame_of_the_zone_is_a_target() {
     let (zone, elsewhere) = (zone(), zone());
     let driver = Driver::new(&zone);
     let (pfn, taken) = (driver.take(), driver.take());
-    let block = elsewhere.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("room");
+    let block = take(&elsewhere).expect("room");
     let in_use = (zone.stats().in_use, elsewhere.stats().in_use);
     let mut offers = vec![zone.get(taken), Some(block)];
     for _ in 0..2 {

@@ -11,10 +11,8 @@ use sys::{Backing, MapError, Mapping};
 use crate::geometry::{FRAME_SIZE, PAGEBLOCK_SIZE};
 use crate::units::{BlockIndex, Pfn};
 
-/// All frames of a zone. Memory is committed on first touch and decommitted by pageblock.
-///
-/// The arena only turns frame numbers into addresses. The zone decides which frame has which owner,
-/// and the lock of the chain decides which thread may touch its bytes.
+/// All frames of a zone. Memory is committed on first touch. The zone decides which frame has which
+/// owner, and the lock of the chain decides which thread may touch its bytes.
 ///
 /// # Invariants
 /// - INV-ARENA-1: the mapping holds `frames * FRAME_SIZE` bytes, so every frame below `frames` lies
@@ -23,8 +21,7 @@ use crate::units::{BlockIndex, Pfn};
 pub(crate) struct Arena {
     mapping: WatchedMapping,
     frames: usize,
-    /// Cells that stand for the bytes of the frames: loom cannot see accesses through raw
-    /// addresses.
+    /// Stand for the bytes of the frames: loom cannot see accesses through raw addresses.
     #[cfg(loom)]
     watched: Box<[loom::cell::UnsafeCell<()>]>,
 }
@@ -59,16 +56,14 @@ impl Arena {
         let _ = pfn;
     }
 
-    /// Tells loom that the bytes of the frame are about to be written. Does nothing in a normal
-    /// build.
+    /// Tells loom that the bytes of the frame are about to be written.
     pub(crate) fn note_write(&self, pfn: Pfn) {
         #[cfg(loom)]
         self.watched[pfn.index()].with_mut(|_| ());
         let _ = pfn;
     }
 
-    /// Returns the address of the first byte of a frame. Shape: the frame is [`FRAME_SIZE`] bytes
-    /// long.
+    /// Returns the address of the first byte of a frame, which is [`FRAME_SIZE`] bytes long.
     ///
     /// # Panics
     /// When the zone has no such frame.
@@ -93,23 +88,22 @@ impl Arena {
     pub(crate) fn discard(&self, block: BlockIndex) {
         #[cfg(loom)]
         (0..crate::PAGEBLOCK_FRAMES).for_each(|step| self.note_write(block.first().plus(step)));
-        // A pageblock under loom is smaller than a page of the OS: nothing is decommitted, and the
-        // bytes are zeroed instead.
+        // Under loom it is smaller than a page of the OS: the bytes are zeroed instead.
         self.mapping.discard(block.index() * PAGEBLOCK_SIZE, PAGEBLOCK_SIZE);
     }
 
-    /// Decommits the memory of adjacent frames. The caller must own them, and no other thread may
-    /// refer to them.
+    /// Decommits adjacent frames. The caller must own them, and no other thread may refer to them.
     ///
     /// # Errors
     /// [`MapError`] when the OS refused.
     pub(crate) fn decommit(&self, first: Pfn, frames: u32) -> Result<(), MapError> {
         (0..frames).for_each(|step| self.note_write(first.plus(step)));
+        let (offset, len) = (first.index() * FRAME_SIZE, frames as usize * FRAME_SIZE);
         if cfg!(loom) {
             // As in `discard`.
-            self.mapping.discard(first.index() * FRAME_SIZE, frames as usize * FRAME_SIZE);
+            self.mapping.discard(offset, len);
             return Ok(());
         }
-        self.mapping.decommit(first.index() * FRAME_SIZE, frames as usize * FRAME_SIZE)
+        self.mapping.decommit(offset, len)
     }
 }

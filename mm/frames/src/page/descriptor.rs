@@ -6,8 +6,7 @@
 //!  word 2  link      free block: the next one on its list; used frame: position under that number
 //!  word 3  link      free block: the previous one on its list
 //! ```
-//! They are in one reserved table. Only those of committed pageblocks are ever touched. They are
-//! decommitted with their pageblock.
+//! Only those of committed pageblocks are ever touched. They are decommitted with their pageblock.
 
 use sync::atomic::AtomicU32;
 use sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -69,15 +68,12 @@ impl Descriptors {
     pub(crate) fn state(&self, pfn: Pfn) -> State {
         // Acquire: pairs with the release half of every change below, so that what was written
         // before a frame became free is seen.
-        State::from_bits(self.word(pfn, 0).load(Acquire))
+        State(self.word(pfn, 0).load(Acquire))
     }
 
     /// Replaces the state `from` by `to`. Returns the state found if it is another.
     fn swap(&self, pfn: Pfn, from: State, to: State) -> Result<(), State> {
-        self.word(pfn, 0)
-            .compare_exchange(from.bits(), to.bits(), AcqRel, Acquire)
-            .map(drop)
-            .map_err(State::from_bits)
+        self.word(pfn, 0).compare_exchange(from.0, to.0, AcqRel, Acquire).map(drop).map_err(State)
     }
 
     /// Changes the state of a frame without references. The caller must hold the lock of the list
@@ -89,23 +85,19 @@ impl Descriptors {
     pub(crate) fn change(&self, pfn: Pfn, from: State, to: State) {
         let word = self.word(pfn, 0);
         // Relaxed: the lock orders the writes of the last holder.
-        let found = State::from_bits(word.load(Relaxed));
+        let found = State(word.load(Relaxed));
         assert!(found == from, "{pfn} must be {from:?} but is {found:?}");
-        // Release: pairs with the Acquire in `state`; a thread that gets a reference sees the frame
-        // as its owner left it.
-        word.store(to.bits(), Release);
+        // Release: pairs with the Acquire in `state`, for a thread that gets a reference.
+        word.store(to.0, Release);
     }
 
     /// Takes one more reference, unless the frame has none (R-008). Returns whether it did.
     pub(crate) fn get_unless_zero(&self, pfn: Pfn) -> bool {
-        let mut state = self.state(pfn);
-        while let (Some(Kind::Used), Some(more)) = (state.kind(), state.with_reference()) {
-            match self.swap(pfn, state, more) {
-                Ok(()) => return true,
-                Err(found) => state = found,
-            }
-        }
-        false
+        let more = |state: State| match state.kind() {
+            Some(Kind::Used) => state.with_reference(),
+            _ => None,
+        };
+        self.update(pfn, more).is_some()
     }
 
     /// Freezes a single frame in use whose only reference is the caller's. Returns `false` when
@@ -123,14 +115,14 @@ impl Descriptors {
         loop {
             let (Some(Kind::Used | Kind::Frozen), Some(order)) = (state.kind(), state.order())
             else {
-                return Err(PutError::NotInUse { pfn });
+                return Err(PutError::NotInUse(pfn));
             };
             let (next, put) = match state.without_reference() {
                 Some(fewer) => (fewer, Put::Shared),
                 None if state.is_locked() || state.is_isolated() => {
-                    return Err(PutError::Busy { pfn });
+                    return Err(PutError::Busy(pfn));
                 }
-                None if state.owner().is_some() => return Err(PutError::Movable { pfn }),
+                None if state.owner().is_some() => return Err(PutError::Movable(pfn)),
                 None if order == Order::SINGLE => (State::CACHED, Put::Last(order)),
                 None => (State::INSIDE, Put::Last(order)),
             };
@@ -141,6 +133,20 @@ impl Descriptors {
         }
     }
 
+    /// Puts one reference and returns the order of the block if it was the last one.
+    ///
+    /// # Panics
+    /// When [`Descriptors::put`] refuses, unless the thread is already unwinding: a second panic
+    /// would abort, so the frame is only lost.
+    pub(crate) fn put_last(&self, pfn: Pfn) -> Option<Order> {
+        match self.put(pfn) {
+            Ok(Put::Shared) => None,
+            Ok(Put::Last(order)) => Some(order),
+            Err(_) if std::thread::panicking() => None,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
     /// Applies `change` to the state of a frame that has a reference, and returns the previous
     /// state. `None` from `change` leaves the state as it is.
     pub(crate) fn update(
@@ -148,13 +154,8 @@ impl Descriptors {
         pfn: Pfn,
         change: impl Fn(State) -> Option<State>,
     ) -> Option<State> {
-        let mut state = self.state(pfn);
-        loop {
-            match self.swap(pfn, state, change(state)?) {
-                Ok(()) => return Some(state),
-                Err(found) => state = found,
-            }
-        }
+        let bits = |bits| change(State(bits)).map(|state| state.0);
+        self.word(pfn, 0).fetch_update(AcqRel, Acquire, bits).ok().map(State)
     }
 
     /// Ends ownership: the frame is no longer movable and has one reference less. Both change in
@@ -171,46 +172,38 @@ impl Descriptors {
         Some(if before.references() > 1 { Put::Shared } else { Put::Last(Order::SINGLE) })
     }
 
-    /// Stores the owner's number for the frame, and a position under that number. Only the owner
-    /// calls this, while the frame is in use.
+    /// Stores the owner's number for the frame in use, and a position under that number.
     pub(crate) fn set_private(&self, pfn: Pfn, private: u32, position: u8) {
-        // Relaxed: a thread that acts on the number takes the owner's lock and checks it again.
-        // 0 means none, so the largest number cannot be stored.
+        // Relaxed, here and below: a thread that acts on the number takes the owner's lock and
+        // checks it again. 0 means none, so the largest number cannot be stored.
         self.word(pfn, PRIVATE).store(private + 1, Relaxed);
         self.word(pfn, NEXT).store(u32::from(position), Relaxed);
     }
 
-    /// Clears the owner's number.
     pub(crate) fn clear_private(&self, pfn: Pfn) {
-        // Relaxed: see set_private.
         self.word(pfn, PRIVATE).store(0, Relaxed);
     }
 
     /// Returns the owner's number and the position as last set.
     pub(crate) fn private(&self, pfn: Pfn) -> Option<(u32, u8)> {
-        // Relaxed: see set_private.
         let private = self.word(pfn, PRIVATE).load(Relaxed).checked_sub(1)?;
         // The position was a byte when it was stored.
         Some((private, self.word(pfn, NEXT).load(Relaxed) as u8))
     }
 
-    /// Returns the link to the next free block.
     pub(crate) fn next(&self, pfn: Pfn) -> u32 {
         // Relaxed: links change under the zone lock only, in the three functions below too.
         self.word(pfn, NEXT).load(Relaxed)
     }
 
-    /// Sets the link to the next free block.
     pub(crate) fn set_next(&self, pfn: Pfn, next: u32) {
         self.word(pfn, NEXT).store(next, Relaxed);
     }
 
-    /// Returns the link to the previous free block.
     pub(crate) fn previous(&self, pfn: Pfn) -> u32 {
         self.word(pfn, PREVIOUS).load(Relaxed)
     }
 
-    /// Sets the link to the previous free block.
     pub(crate) fn set_previous(&self, pfn: Pfn, previous: u32) {
         self.word(pfn, PREVIOUS).store(previous, Relaxed);
     }

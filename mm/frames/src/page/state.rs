@@ -4,8 +4,7 @@ use std::num::NonZeroU8;
 
 use crate::units::Order;
 
-/// What a frame is, in one word. While it is in use, several threads may change it, so then it
-/// changes by compare-and-swap only.
+/// What a frame is, in one word.
 ///
 /// ```text
 ///  31    28 27    24 23  22  21 20 19        12 11              0
@@ -30,16 +29,13 @@ use crate::units::Order;
 /// | 4 | frozen: in use, not published yet | 0 | 1 | holder of the reference |
 /// | 5 | retired: its memory has failed, and it is never used again | 0 | 0 | no thread |
 ///
-/// Holders of references change it by compare-and-swap. Frozen is the kernel's frozen reference
-/// count.
+/// Holders of references change it by compare-and-swap, since there may be several. No thread can
+/// take another reference to a frozen frame (the kernel's frozen reference count), isolate it or
+/// set its owner: its holder publishes it or frees it.
 ///
-/// No thread can take another reference to a frozen frame, isolate it or set its owner. Its holder
-/// publishes it or frees it.
-///
-/// Zero is "inside", so descriptors that were never touched are valid: the OS commits them as
-/// zeros.
+/// Zero is "inside", so descriptors that were never touched are valid.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct State(u32);
+pub(crate) struct State(pub(crate) u32);
 
 /// The kind field of a [`State`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +48,7 @@ pub(crate) enum Kind {
     Retired,
 }
 
-/// The list a frame is on. Two bits of its state word.
+/// The list a frame is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LruState {
     /// On no list.
@@ -87,11 +83,8 @@ impl State {
     pub(crate) const CACHED: Self = Self(2 << KIND_SHIFT);
     /// In use with one reference, and not published yet.
     pub(crate) const FROZEN: Self = Self(4 << KIND_SHIFT | 1);
-
-    /// Never used again.
     pub(crate) const RETIRED: Self = Self(5 << KIND_SHIFT);
 
-    /// Returns the state of the first frame of a free block.
     pub(crate) const fn free(order: Order) -> Self {
         Self(1 << KIND_SHIFT | (order.get() as u32) << ORDER_SHIFT)
     }
@@ -99,14 +92,6 @@ impl State {
     /// Returns the state of a block in use with one reference and no owner.
     pub(crate) const fn used(order: Order) -> Self {
         Self(3 << KIND_SHIFT | (order.get() as u32) << ORDER_SHIFT | 1)
-    }
-
-    pub(crate) const fn from_bits(bits: u32) -> Self {
-        Self(bits)
-    }
-
-    pub(crate) const fn bits(self) -> u32 {
-        self.0
     }
 
     /// Returns the kind, or `None` for a value that this code never writes.
@@ -135,19 +120,15 @@ impl State {
     }
 
     /// Returns the owner, or `None` when the frame is not movable.
-    pub(crate) const fn owner(self) -> Option<OwnerId> {
+    pub(crate) fn owner(self) -> Option<OwnerId> {
         // The owner field has eight bits.
-        match NonZeroU8::new((self.0 >> OWNER_SHIFT) as u8) {
-            Some(number) => Some(OwnerId(number)),
-            None => None,
-        }
+        NonZeroU8::new((self.0 >> OWNER_SHIFT) as u8).map(OwnerId)
     }
 
     pub(crate) const fn is_isolated(self) -> bool {
         self.0 & ISOLATED != 0
     }
 
-    /// Returns which LRU list the frame is on.
     pub(crate) const fn lru_state(self) -> LruState {
         match self.0 >> LRU_SHIFT & 3 {
             0 => LruState::Off,
@@ -162,8 +143,7 @@ impl State {
         Self(self.0 & !LRU | (lru_state as u32) << LRU_SHIFT)
     }
 
-    /// Returns the state with one more reference, or `None` when there is none yet or the count is
-    /// at its maximum.
+    /// Returns the state with one more reference; `None` without a reference, or at the maximum.
     pub(crate) const fn with_reference(self) -> Option<Self> {
         match self.references() {
             0 | REFERENCES => None,
@@ -192,17 +172,11 @@ impl State {
         Self(self.0 & !ISOLATED)
     }
 
-    /// Returns the state with `owner`, or `None` unless it is that of a single frame in use without
-    /// an owner.
-    pub(crate) const fn owned_by(self, owner: OwnerId) -> Option<Self> {
-        match (self.owner(), self.kind()) {
-            (None, Some(Kind::Used))
-                if self.references() > 0 && self.0 >> ORDER_SHIFT & ORDER_MASK == 0 =>
-            {
-                Some(Self(self.0 | (owner.0.get() as u32) << OWNER_SHIFT))
-            }
-            _ => None,
-        }
+    /// Returns the state with `owner`; `None` unless it is a single frame in use without an owner.
+    pub(crate) fn owned_by(self, owner: OwnerId) -> Option<Self> {
+        let is_single = self.kind() == Some(Kind::Used) && self.order() == Some(Order::SINGLE);
+        (is_single && self.references() > 0 && self.owner().is_none())
+            .then_some(Self(self.0 | u32::from(owner.0.get()) << OWNER_SHIFT))
     }
 
     /// Returns the state of a frozen frame after its holder publishes it with an owner.
@@ -218,17 +192,10 @@ impl State {
 
 impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mark = |on: bool, letter: &'static str| if on { letter } else { "" };
-        write!(
-            f,
-            "{:?} {:?} refs {} {}{}{}",
-            self.kind(),
-            self.order(),
-            self.references(),
-            mark(self.is_isolated(), "I"),
-            mark(self.owner().is_some(), "M"),
-            mark(self.is_locked(), "L"),
-        )
+        let (kind, order, references) = (self.kind(), self.order(), self.references());
+        let (owner, isolated, locked) = (self.owner(), self.is_isolated(), self.is_locked());
+        write!(f, "{kind:?} {order:?}, references: {references}, owner: {owner:?}, ")?;
+        write!(f, "isolated: {isolated}, locked: {locked}")
     }
 }
 
@@ -249,13 +216,12 @@ mod tests {
                 (used.kind(), used.order(), used.references()),
                 (Some(Kind::Used), Some(order), 1)
             );
-            assert_eq!(State::from_bits(used.bits()), used);
         }
         assert_eq!(State::INSIDE.kind(), Some(Kind::Inside));
         assert_eq!(State::CACHED.kind(), Some(Kind::Cached));
         assert_eq!((State::FROZEN.kind(), State::FROZEN.references()), (Some(Kind::Frozen), 1));
         assert_eq!((State::RETIRED.kind(), State::RETIRED.references()), (Some(Kind::Retired), 0));
-        assert_eq!(State::from_bits(u32::MAX).kind(), None);
+        assert_eq!(State(u32::MAX).kind(), None);
     }
 
     /// R-003, adapted: each flag is its own bit, and setting one changes nothing else.
@@ -300,7 +266,7 @@ mod tests {
     fn references_stop_at_both_ends() {
         assert_eq!(State::INSIDE.with_reference(), None, "a frame without references gets none");
         assert_eq!(State::used(Order::SINGLE).without_reference(), None);
-        let full = State::from_bits(State::used(Order::SINGLE).bits() | REFERENCES);
+        let full = State(State::used(Order::SINGLE).0 | REFERENCES);
         assert_eq!(full.with_reference(), None);
         let two =
             State::used(Order::SINGLE).with_reference().expect("one reference can become two");

@@ -1,15 +1,9 @@
-//! Background reclaim, like the kernel's kswapd: a thread frees memory before requests have to.
+//! Background reclaim, like the kernel's kswapd: below the low watermark a thread calls shrinkers,
+//! until the high one is reached, so that requests need not.
 //!
-//! ```text
-//!  free frames
-//!  high  ------------------------------------------------- the thread sleeps again
-//!                        /  shrinkers: caches, object compaction, balloon
-//!  low   ---------------*--------------------------------- a refill of a per-CPU list sets a flag
-//!  min   -------------------------------------------------
-//! ```
-//! The flag is set under the zone lock, where free frames are counted anyway. Waking the thread
-//! is a system call, so the next call that holds no lock does it ([`Zone::wake_kswapd`]). When
-//! nothing can be reclaimed, the thread waits, longer each time, and requests reclaim directly.
+//! A refill of a per-CPU list sets a flag, and the next call that holds no lock wakes the thread
+//! ([`Zone::wake_kswapd`]). When nothing can be reclaimed, the thread waits, longer each time, and
+//! requests reclaim directly.
 
 use std::sync::Arc;
 // Not the modelled atomics: in a model the thread does not exist and these values do not change.
@@ -20,7 +14,6 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::shrink::shrink;
 use crate::units::FrameCount;
 use crate::zone::{KswapdPhase, NoLocksHeld, Watermarks, Zone, add};
 
@@ -57,7 +50,7 @@ impl Kswapd {
     /// # Errors
     /// [`KswapdError`]; no thread runs then.
     pub fn start(zone: &Arc<Zone>) -> Result<Self, KswapdError> {
-        if !zone.kswapd().change(KswapdPhase::Off, KswapdPhase::Awake) {
+        if !zone.allocator().kswapd.change(KswapdPhase::Off, KswapdPhase::Awake) {
             return Err(KswapdError::AlreadyRunning);
         }
         let (stop, weak) = (Arc::new(AtomicBool::new(false)), Arc::downgrade(zone));
@@ -72,39 +65,30 @@ impl Kswapd {
                 thread::park_timeout(wait);
             }
         };
-        match thread::Builder::new().name("memzip-kswapd".into()).spawn(work) {
-            Ok(thread) => {
-                zone.kswapd().set_thread(thread.thread().clone());
-                Ok(Self { zone: weak, stop, thread: Some(thread) })
-            }
-            Err(error) => {
-                zone.kswapd().change(KswapdPhase::Awake, KswapdPhase::Off);
-                Err(KswapdError::Thread(error))
-            }
-        }
+        let spawned = thread::Builder::new().name("memzip-kswapd".into()).spawn(work);
+        let thread = spawned.map_err(|error| {
+            zone.allocator().kswapd.change(KswapdPhase::Awake, KswapdPhase::Off);
+            KswapdError::Thread(error)
+        })?;
+        *zone.allocator().kswapd.thread.lock() = Some(thread.thread().clone());
+        Ok(Self { zone: weak, stop, thread: Some(thread) })
     }
-}
-
-/// Returns the frames missing to the high watermark: 0 in a poisoned zone, which accepts no
-/// frames.
-fn high_watermark_deficit(zone: &Zone) -> u64 {
-    let allocator = zone.allocator();
-    let missing = allocator.with_buddy(|buddy, _| {
-        let (usable, free) = allocator.usable_and_free(buddy);
-        Watermarks::of(usable).high.0.saturating_sub(free.0)
-    });
-    missing.unwrap_or(0)
 }
 
 /// Reclaims until free frames reach the high watermark. Returns `false` when nothing more can
 /// be reclaimed or `stop` is set.
 fn balance(zone: &Zone, stop: &AtomicBool) -> bool {
     add(&zone.events().pageoutrun, 1);
-    let promise = NoLocksHeld::promise();
+    let (allocator, promise) = (zone.allocator(), NoLocksHeld::promise());
     loop {
         // Frames freed to per-CPU lists still count as used.
-        zone.allocator().drain_lists_above(0);
-        let missing = high_watermark_deficit(zone);
+        allocator.drain_lists_above(0);
+        let missing = allocator.with_buddy(|buddy, _| {
+            let (usable, free) = allocator.usable_and_free(buddy);
+            Watermarks::of(usable).high.0.saturating_sub(free.0)
+        });
+        // In a poisoned zone nothing is missing: it accepts no frames.
+        let missing = missing.unwrap_or(0);
         if missing == 0 {
             return true;
         }
@@ -112,7 +96,7 @@ fn balance(zone: &Zone, stop: &AtomicBool) -> bool {
         if stop.load(Acquire) {
             return false;
         }
-        let freed = shrink(zone, FrameCount(missing.min(SWAP_CLUSTER_MAX)), &promise);
+        let freed = zone.shrink(FrameCount(missing.min(SWAP_CLUSTER_MAX)), &promise);
         add(&zone.events().pgsteal_kswapd, freed.0);
         zone.release_excess_if_due();
         if freed.0 == 0 {
@@ -124,8 +108,8 @@ fn balance(zone: &Zone, stop: &AtomicBool) -> bool {
 /// Reclaims if there is work. Returns how long to sleep afterwards, unless woken.
 fn run_once(zone: &Zone, stop: &AtomicBool, backoff: &mut Duration) -> Duration {
     // A flag whose setter has not woken the thread counts, too.
-    zone.kswapd().change(KswapdPhase::WakePending, KswapdPhase::Awake);
-    if !zone.kswapd().is(KswapdPhase::Awake) {
+    zone.allocator().kswapd.change(KswapdPhase::WakePending, KswapdPhase::Awake);
+    if !zone.allocator().kswapd.is(KswapdPhase::Awake) {
         return MAX_BACKOFF;
     }
     if !balance(zone, stop) {
@@ -135,11 +119,11 @@ fn run_once(zone: &Zone, stop: &AtomicBool, backoff: &mut Duration) -> Duration 
         return wait;
     }
     *backoff = MIN_BACKOFF;
-    zone.kswapd().change(KswapdPhase::Awake, KswapdPhase::Asleep);
+    zone.allocator().kswapd.change(KswapdPhase::Awake, KswapdPhase::Asleep);
     // Frames that were taken just before that did not set the flag.
     let allocator = zone.allocator();
     let again = allocator.read_buddy(|buddy| allocator.is_below_low(buddy))
-        && zone.kswapd().change(KswapdPhase::Asleep, KswapdPhase::Awake);
+        && zone.allocator().kswapd.change(KswapdPhase::Asleep, KswapdPhase::Awake);
     if again { Duration::ZERO } else { MAX_BACKOFF }
 }
 
@@ -154,7 +138,7 @@ impl Drop for Kswapd {
             let _ = thread.join();
         }
         if let Some(zone) = self.zone.upgrade() {
-            zone.kswapd().clear_thread();
+            zone.allocator().kswapd.clear_thread();
         }
     }
 }

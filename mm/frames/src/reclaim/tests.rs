@@ -3,7 +3,8 @@
 use std::sync::Mutex;
 
 use super::*;
-use crate::{AllocError, Backing, MigrateType, Reclaim, ZoneConfig};
+use crate::zones::{quietly, zone_with};
+use crate::{AllocError, MigrateType, Reclaim};
 
 /// Records its calls and returns what the test wants.
 #[derive(Debug)]
@@ -26,14 +27,7 @@ impl Shrinker for TestShrinker {
 }
 
 fn full() -> Arc<Zone> {
-    let limit = Some(FrameCount(0));
-    let config = ZoneConfig {
-        capacity: FrameCount(1024),
-        limit,
-        backing: Backing::Heap,
-        ..ZoneConfig::default()
-    };
-    Arc::new(Zone::new(config).expect("a small zone"))
+    zone_with(1024, |config| config.limit = Some(FrameCount(0)))
 }
 
 /// in the order of their priority, each for what is still missing, until it is enough.
@@ -77,8 +71,6 @@ fn r337_shrinkers_are_called_in_turn_until_enough() {
 #[test]
 fn a_broken_shrinker_does_not_block_reclaim() {
     let (zone, asked) = (full(), Arc::default());
-    let quiet = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
     let broken = Arc::new(TestShrinker { name: "broken", frees: None, asked: Arc::clone(&asked) });
     let liar =
         Arc::new(TestShrinker { name: "liar", frees: Some(u64::MAX), asked: Arc::clone(&asked) });
@@ -88,10 +80,9 @@ fn a_broken_shrinker_does_not_block_reclaim() {
         zone.register_shrinker(ShrinkerPriority::Cache, first),
         zone.register_shrinker(ShrinkerPriority::Cache, second),
     ];
-    assert_eq!(zone.shrinkable(), FrameCount(u64::MAX));
-    let refused =
-        zone.alloc_frame(MigrateType::Movable, Reclaim::Allowed(NoLocksHeld::promise())).map(drop);
-    std::panic::set_hook(quiet);
+    assert_eq!(quietly(|| zone.shrinkable()), FrameCount(u64::MAX));
+    let reclaim = Reclaim::Allowed(NoLocksHeld::promise());
+    let refused = quietly(|| zone.alloc_frame(MigrateType::Movable, reclaim).map(drop));
     assert_eq!(refused, Err(AllocError::Limit));
     assert_eq!(*asked.lock().expect("no panic inside"), [("broken", 1), ("liar", 1)].repeat(8));
     zone.check().expect("consistent");

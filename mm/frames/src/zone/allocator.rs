@@ -5,31 +5,29 @@
 //!  push --> per-CPU list --spill---> buddy --release--> the OS, in whole pageblocks
 //! ```
 //! # Accounting
-//! `charged = in use + cached + retired` never exceeds the limit, unless the limit was lowered. A
-//! list is refilled only below the limit. So frames in use need no count of their own, and the hot
-//! path writes nothing shared. A request is refused only after all lists were empty at one moment,
-//! when no charged frame was free.
+//! `charged = in use + cached + retired` never exceeds the limit, unless the limit was lowered: a
+//! list is refilled only below it. So frames in use need no count of their own, and the hot path
+//! writes nothing shared. A request is refused only after all lists were empty at one moment, when
+//! no charged frame was free.
 //!
 //! # Locking
 //! Per-CPU lists (in ascending order when several are locked), then the zone lock. No callback and
 //! no OS call runs under them.
 
-use std::ops::Range;
 use std::sync::Arc;
-// Not the modelled atomics: it orders nothing, and loom would explore every order of it.
+// Not the modelled atomics: these order nothing, and loom would explore every order of them.
 use std::sync::atomic::AtomicU64;
 
 use sync::atomic::Ordering::Relaxed;
 use sync::atomic::{AtomicBool, AtomicU32};
 use sync::this_shard;
 
-use super::balloon_totals::BalloonTotals;
 use super::config::ZoneConfig;
 use super::kswapd_state::KswapdState;
 use super::lock::{ZoneGuard, ZoneLock};
 use super::pcp::{self, CpuList, CpuListGuard, ListMask};
-use super::request::Reclaim;
-use crate::buddy::{Buddy, CommitState, InFlight, LimitLedger, Tables};
+use super::shrinker::Reclaim;
+use crate::buddy::{Buddy, InFlight, LimitLedger, Tables};
 use crate::error::{PutError, ZoneError};
 use crate::geometry::PAGEBLOCK_FRAMES;
 use crate::page::{Arena, Put, State};
@@ -38,22 +36,20 @@ use crate::units::{FrameCount, MigrateType, Order, Pfn};
 /// The free frames of a zone, what counts against its limits, and the bytes of all frames.
 #[derive(Debug)]
 pub(crate) struct FrameAllocator {
-    pub(super) arena: Arena,
-    pub(super) tables: Tables,
-    pub(super) lists: Arc<[CpuList]>,
+    /// The bytes of the frames. Only chains and balloons use them.
+    pub(crate) arena: Arena,
+    pub(crate) tables: Tables,
+    pub(crate) lists: Arc<[CpuList]>,
     /// The lists that may hold frames.
     pub(super) filled: Arc<ListMask>,
-    pub(super) buddy: ZoneLock,
-    /// The pageblocks of the CMA region. Empty when there is none.
-    region: Range<u32>,
-    /// The most frames a per-CPU list may hold now: 0 while more frames are in use than a lowered
-    /// limit allows.
+    pub(crate) buddy: ZoneLock,
+    /// The most frames a per-CPU list may hold now: 0 above a limit that was lowered.
     list_capacity: AtomicU32,
     pub(super) keep_blocks: u32,
-    /// Frames in use whose memory was given to the host.
-    pub(crate) ballooned: BalloonTotals,
-    /// Whether more pageblocks are free than are kept, so that
-    /// [`FrameAllocator::release_excess_if_due`] has work.
+    /// Frames that balloons gave to the host, and the bytes of their owners' records: statistics.
+    pub(crate) ballooned: AtomicU64,
+    pub(crate) balloon_record_bytes: AtomicU64,
+    /// Whether more pageblocks are free than are kept.
     pub(super) excess: AtomicBool,
     /// Reports of failed memory that were processed.
     pub(crate) failures_seen: AtomicU64,
@@ -71,77 +67,36 @@ impl FrameAllocator {
         let blocks = config.blocks()?;
         let refused = |source| ZoneError::Reserve { capacity: config.capacity, source };
         let frames = blocks as usize * PAGEBLOCK_FRAMES as usize;
-        let lists = config.lists();
-        let filled = Arc::new(ListMask::new(lists));
         let region = config.region(blocks)?;
-        let tables = Tables::reserve(blocks, config.backing).map_err(refused)?;
-        tables.blocks.set_cma_region(region.clone());
-        let cpu_lists: Arc<[CpuList]> =
-            (0..lists).map(|list| CpuList::new(&filled, list)).collect();
+        let tables = Tables::reserve(blocks, region, config.backing).map_err(refused)?;
+        let filled = Arc::new(ListMask::new(config.lists()));
+        let list = |index| CpuList::new(&filled, index);
+        let lists: Arc<[CpuList]> = (0..config.lists()).map(list).collect();
         // The zone itself counts against the memory limit.
-        let fixed = (fixed + lists * size_of::<CpuList>() + filled.bytes()) as u64;
+        let fixed = (fixed + size_of_val(&*lists) + filled.bytes()) as u64;
         let ledger = LimitLedger::new(config.limit, config.memory_limit, fixed, config.granule());
-        let mut buddy = Buddy::new(ledger, region.clone());
-        // The CMA region is below the high-water mark from the start, so no walk finds it later
-        // under the lock.
-        buddy.bring_online(&tables, region.end);
+        let mut buddy = Buddy::new(ledger);
+        // Below the high-water mark from the start, so no walk finds the region under the lock.
+        buddy.bring_online(&tables, tables.region.end);
         Ok(Self {
             arena: Arena::reserve(frames, config.arena_backing(), Arc::clone(&tables.failed))
                 .map_err(refused)?,
             tables,
-            buddy: ZoneLock::new(buddy, Arc::clone(&cpu_lists)),
-            lists: cpu_lists,
+            buddy: ZoneLock::new(buddy, Arc::clone(&lists)),
+            lists,
             filled,
-            region,
             list_capacity: AtomicU32::new(1),
             keep_blocks: config.keep_blocks,
-            ballooned: BalloonTotals::default(),
+            ballooned: AtomicU64::new(0),
+            balloon_record_bytes: AtomicU64::new(0),
             excess: AtomicBool::new(false),
             failures_seen: AtomicU64::new(0),
             kswapd: KswapdState::new(),
         })
     }
 
-    /// Returns the number of frames of the arena.
     pub(crate) fn capacity(&self) -> FrameCount {
         FrameCount(u64::from(self.tables.len) * u64::from(PAGEBLOCK_FRAMES))
-    }
-
-    /// Returns the metadata of frames and pageblocks.
-    pub(crate) fn tables(&self) -> &Tables {
-        &self.tables
-    }
-
-    /// Returns the bytes of the frames. Only chains and balloons use them.
-    pub(crate) fn arena(&self) -> &Arena {
-        &self.arena
-    }
-
-    /// Returns the pageblocks of the CMA region.
-    pub(crate) fn region(&self) -> Range<u32> {
-        self.region.clone()
-    }
-
-    /// Returns a per-CPU list.
-    #[cfg(test)]
-    pub(crate) fn list(&self, index: usize) -> &CpuList {
-        &self.lists[index]
-    }
-
-    /// Returns the measured holds of the zone lock.
-    #[cfg(all(test, not(any(loom, shuttle))))]
-    pub(crate) fn holds(&self) -> &super::lock::holds::Holds {
-        &self.buddy.holds
-    }
-
-    /// Returns whether a panic interrupted a change of the free lists.
-    pub(crate) fn is_poisoned(&self) -> bool {
-        self.buddy.is_poisoned()
-    }
-
-    /// Returns whether the pageblock of a frame is committed.
-    pub(crate) fn is_committed(&self, pfn: Pfn) -> bool {
-        self.tables.blocks.state(pfn.block()).commit_state == CommitState::Committed
     }
 
     /// Calls `change` under the zone lock. Returns `None` when the zone is poisoned.
@@ -163,8 +118,7 @@ impl FrameAllocator {
             let mut list = self.this_list().lock();
             match list.pop(migrate_type) {
                 None => return self.refill(list, migrate_type, reclaim),
-                // The search for failed frames skips a list whose holder has not published its
-                // length yet.
+                // The search for failed frames skips lists with a length not published yet.
                 Some(pfn) if self.has_failed(pfn) => {
                     drop(list);
                     self.free_frames([pfn], |_| {});
@@ -181,36 +135,30 @@ impl FrameAllocator {
         migrate_type: MigrateType,
         to: State,
     ) -> Option<Pfn> {
-        self.process_memory_failures();
-        let mut buddy = self.buddy.lock();
-        let has_room = buddy.headroom() >= u64::from(order.frames());
-        if has_room { buddy.take_block(&self.tables, migrate_type, order, to) } else { None }
+        let mut buddy = self.lock_for(order)?;
+        buddy.take_block(&self.tables, migrate_type, order, to)
     }
 
-    /// Takes a single frame that has memory, if the limits have room for it. Its state is
-    /// "cached". Commits no memory.
+    /// Takes the zone lock for a request of this order if the limits have room for it.
+    fn lock_for(&self, order: Order) -> Option<ZoneGuard<'_>> {
+        self.process_memory_failures();
+        Some(self.buddy.lock()).filter(|buddy| buddy.headroom() >= u64::from(order.frames()))
+    }
+
+    /// Takes a single frame that has memory, if the limits have room. Its state is "cached".
     pub(crate) fn take_committed(&self, migrate_type: MigrateType) -> Option<Pfn> {
-        self.process_memory_failures();
-        let mut buddy = self.buddy.lock();
+        let mut buddy = self.lock_for(Order::SINGLE)?;
         let mut taken = [Pfn(0)];
-        let has_room = buddy.headroom() > 0;
-        (has_room && buddy.take_committed(&self.tables, migrate_type, &mut taken) == 1)
-            .then_some(taken[0])
+        (buddy.take_committed(&self.tables, migrate_type, &mut taken) == 1).then_some(taken[0])
     }
 
-    /// Takes a pageblock that has memory, if the limits have room for it. Commits no memory.
+    /// Takes a pageblock that has memory, if the limits have room. Commits no memory.
     pub(crate) fn take_committed_block(&self, migrate_type: MigrateType) -> Option<Pfn> {
-        self.process_memory_failures();
         let order = Order::PAGEBLOCK;
-        let mut buddy = self.buddy.lock();
-        // Blocks on lists have memory, and an idle pageblock is taken before one without memory
-        // is committed.
-        let is_whole = self.tables.idle.lowest_outside(&self.region).is_some();
-        if is_whole && buddy.headroom() >= u64::from(order.frames()) {
-            buddy.take_block(&self.tables, migrate_type, order, State::used(order))
-        } else {
-            None
-        }
+        let mut buddy = self.lock_for(order)?;
+        // Blocks on lists have memory; an idle pageblock is taken before one is committed.
+        self.tables.idle.lowest_outside(&self.tables.region)?;
+        buddy.take_block(&self.tables, migrate_type, order, State::used(order))
     }
 
     /// Puts one reference. The last one frees the frame or block.
@@ -221,11 +169,7 @@ impl FrameAllocator {
         match self.tables.frames.put(pfn)? {
             Put::Shared => {}
             Put::Last(Order::SINGLE) => self.push(pfn),
-            Put::Last(order) => {
-                let mut buddy = self.buddy.lock();
-                buddy.free(&self.tables, pfn, order, State::INSIDE);
-                self.after_free(buddy);
-            }
+            Put::Last(order) => self.free_blocks([(pfn, order)], |_| {}),
         }
         Ok(())
     }
@@ -236,27 +180,13 @@ impl FrameAllocator {
     /// # Panics
     /// When the descriptor is broken: see [`PutError`].
     pub(crate) fn put_migrated(&self, pfn: Pfn, arrived: InFlight) {
-        // Put the reference, then update the free lists and the in-flight count in one step.
-        let last = match self.tables.frames.put(pfn) {
-            Ok(Put::Shared) => None,
-            Ok(Put::Last(order)) => Some(order),
-            // Already unwinding: a second panic would abort the process, so leak the frame.
-            Err(_) if std::thread::panicking() => None,
-            Err(error) => panic!("{error}"),
-        };
-        if last.is_none() && arrived.is_empty() {
+        let last = self.tables.frames.put_last(pfn);
+        if last.is_some() {
+            self.tables.frames.clear_private(pfn);
+        } else if arrived.is_empty() {
             return;
         }
-        let mut buddy = self.buddy.lock();
-        if let Some(order) = last {
-            self.tables.frames.clear_private(pfn);
-            let was = if order == Order::SINGLE { State::CACHED } else { State::INSIDE };
-            buddy.free(&self.tables, pfn, order, was);
-        }
-        if !buddy.is_poisoned() {
-            buddy.ledger.land(arrived);
-        }
-        self.after_free(buddy);
+        self.free_blocks(last.map(|order| (pfn, order)), |buddy| buddy.ledger.land(arrived));
     }
 
     /// Frees frames without references, straight to the buddy lists. `book` adjusts the accounting
@@ -266,18 +196,26 @@ impl FrameAllocator {
         frames: impl IntoIterator<Item = Pfn>,
         book: impl FnOnce(&mut Buddy),
     ) {
+        self.free_blocks(frames.into_iter().map(|pfn| (pfn, Order::SINGLE)), book);
+    }
+
+    fn free_blocks(
+        &self,
+        blocks: impl IntoIterator<Item = (Pfn, Order)>,
+        book: impl FnOnce(&mut Buddy),
+    ) {
         let mut buddy = self.buddy.lock();
-        frames
-            .into_iter()
-            .for_each(|pfn| buddy.free(&self.tables, pfn, Order::SINGLE, State::CACHED));
+        for (pfn, order) in blocks {
+            let was = if order == Order::SINGLE { State::CACHED } else { State::INSIDE };
+            buddy.free(&self.tables, pfn, order, was);
+        }
         if !buddy.is_poisoned() {
             book(&mut buddy);
         }
         self.after_free(buddy);
     }
 
-    /// Returns the list of the calling thread.
-    pub(super) fn this_list(&self) -> &CpuList {
+    fn this_list(&self) -> &CpuList {
         &self.lists[this_shard(self.lists.len())]
     }
 
@@ -291,7 +229,7 @@ impl FrameAllocator {
         let mut frames = [Pfn(0); pcp::BATCH];
         let mut buddy = self.buddy.lock();
         // At most BATCH.
-        let want = (pcp::capacity_for(buddy.ledger.charged()) as usize)
+        let want = (pcp::capacity_for(buddy.ledger.charged) as usize)
             .min(pcp::BATCH)
             .min(buddy.headroom() as usize);
         if want == 0 {
@@ -339,24 +277,22 @@ impl FrameAllocator {
         self.after_free(buddy);
     }
 
-    /// Drains lists that are longer than is allowed now, and sets the flag for excess free
-    /// pageblocks.
+    /// Drains lists that are longer than is allowed now, and flags excess free pageblocks.
     fn after_free(&self, buddy: ZoneGuard<'_>) {
         let capacity = self.update_list_capacity(&buddy);
         drop(buddy);
         self.drain_lists_above(capacity);
     }
 
-    /// Sets the allowed length of lists from what is charged now, and sets the flag for excess free
-    /// pageblocks. Called whenever frames were allocated or freed.
+    /// Sets the allowed length of lists and flags excess free pageblocks, after each change.
     pub(super) fn update_list_capacity(&self, buddy: &Buddy) -> u32 {
         if buddy.is_poisoned() {
             // A poisoned zone spills no list, so none is drained.
             return pcp::MAX_LEN as u32;
         }
         self.flag_excess(buddy);
-        let over = buddy.ledger.frame_limit().is_some_and(|limit| buddy.ledger.charged() > limit);
-        let capacity = if over { 0 } else { pcp::capacity_for(buddy.ledger.charged()) };
+        let over = buddy.ledger.frame_limit().is_some_and(|limit| buddy.ledger.charged > limit);
+        let capacity = if over { 0 } else { pcp::capacity_for(buddy.ledger.charged) };
         self.list_capacity.store(capacity, Relaxed);
         capacity
     }

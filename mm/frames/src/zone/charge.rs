@@ -2,18 +2,15 @@
 //!
 //! Frames count without a charge. An owner charges everything else it keeps for them, such as
 //! tables of records, before that memory is committed, and uncharges it after it was decommitted. A
-//! charge covers a whole table page or chunk: it takes the zone lock, which is too slow for single
-//! objects.
+//! charge covers a whole table page or chunk, since it takes the zone lock.
 
 use super::Zone;
-use super::request::NoLocksHeld;
+use super::shrinker::NoLocksHeld;
 use crate::buddy::ChargePurpose;
 use crate::error::AllocError;
 use crate::units::FrameCount;
 
-/// The memory of a zone compared with its limit.
-///
-/// Units: bytes unless a field says otherwise.
+/// The memory of a zone compared with its limit. Units: bytes unless a field says otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryUsage {
     /// The most the zone may hold; `None` for no limit.
@@ -30,8 +27,7 @@ pub struct MemoryUsage {
 }
 
 impl Zone {
-    /// Counts memory beside the arena against the memory limit, before it is committed. Units:
-    /// bytes.
+    /// Counts memory beside the arena against the limit, before it is committed. Units: bytes.
     ///
     /// Locking: the zone lock, for a moment.
     ///
@@ -49,16 +45,14 @@ impl Zone {
         self.allocator.buddy.lock().charge(bytes, purpose)
     }
 
-    /// Ends a [`Zone::charge`] for memory that was decommitted, or was never committed. Units:
-    /// bytes.
+    /// Ends a [`Zone::charge`] for memory that was decommitted or never committed. Units: bytes.
     ///
     /// Locking: the zone lock, for a moment.
     pub fn uncharge(&self, bytes: u64) {
         self.allocator.with_buddy(|buddy, _| buddy.ledger.uncharge(bytes));
     }
 
-    /// Sets the memory limit. If the zone already holds more, it refuses requests until enough
-    /// memory was freed. Units: bytes.
+    /// Sets the memory limit. Above it, requests are refused until enough was freed. Units: bytes.
     ///
     /// Locking: all locks of the zone for a moment, then as [`Zone::release_excess_if_due`].
     pub fn set_memory_limit(&self, limit: Option<u64>) {
@@ -71,25 +65,23 @@ impl Zone {
     /// Locking: the zone lock, for a moment.
     #[must_use]
     pub fn memory(&self) -> MemoryUsage {
-        self.allocator.read_buddy(|buddy| {
-            let ledger = &buddy.ledger;
-            MemoryUsage {
-                limit: ledger.memory_limit(),
-                held: ledger.memory_bytes(),
-                available: ledger.memory_headroom(),
-                needed: ledger.needed_bytes(),
-                unused: FrameCount(ledger.touched().saturating_sub(ledger.charged())),
-            }
-        })
+        let buddy = self.allocator.buddy.lock();
+        let ledger = &buddy.ledger;
+        MemoryUsage {
+            limit: ledger.memory_limit,
+            held: ledger.memory_bytes(),
+            available: ledger.memory_headroom(),
+            needed: ledger.needed_bytes(),
+            unused: FrameCount(ledger.touched.saturating_sub(ledger.charged)),
+        }
     }
 
-    /// Decommits wholly free pageblocks, so that other memory fits below the limit. Returns whether
-    /// any memory was freed.
+    /// Decommits free pageblocks for other memory below the limit. Returns whether any was freed.
     ///
     /// Locking: the per-CPU lists, one after the other, and the zone lock, each for a moment. Calls
     /// the OS.
     pub fn release_for_charge(&self, _: &NoLocksHeld) -> bool {
-        let touched = || self.allocator.read_buddy(|buddy| buddy.ledger.touched());
+        let touched = || self.allocator.read_buddy(|buddy| buddy.ledger.touched);
         let before = touched();
         self.trim();
         touched() < before

@@ -1,7 +1,5 @@
-//! The state that compactions of a zone share: where an unfinished pass stopped, and deferral.
-//!
-//! Deferral: after a failed compaction, some requests fail at once instead of compacting again
-//!
+//! The state that compactions of a zone share: where an unfinished pass stopped, and deferral:
+//! after a failed compaction, some requests fail at once instead of compacting again.
 
 use sync::{Mutex, Rank};
 
@@ -11,8 +9,7 @@ use crate::units::{BlockIndex, Order};
 /// The most requests deferred before the next attempt.
 const MAX_DEFERRED: u32 = 64;
 
-/// The position of a pass in the zone. A compaction in slices continues there (the kernel's
-/// `compact_cached_migrate_pfn`).
+/// Where a compaction in slices continues (the kernel's `compact_cached_migrate_pfn`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ScanPosition {
     pub(crate) block: BlockIndex,
@@ -23,10 +20,8 @@ pub(crate) struct ScanPosition {
 /// What compactions of one zone share.
 #[derive(Debug)]
 pub(crate) struct CompactState {
-    /// Locked by a compaction of the whole zone, so that only one runs. Contains the position of
-    /// an unfinished pass.
+    /// Locked by the one compaction of the whole zone. Contains the position of an unfinished pass.
     pub(crate) running: Mutex<Option<ScanPosition>>,
-    /// The state of deferred direct compaction.
     pub(crate) deferrals: Mutex<Deferrals>,
 }
 
@@ -39,7 +34,7 @@ impl Default for CompactState {
     }
 }
 
-/// The deferral state of each order.
+/// By order.
 #[derive(Debug, Default)]
 pub(crate) struct Deferrals([Deferral; ORDERS]);
 

@@ -31,8 +31,7 @@ pub struct ZoneConfig {
     pub memory_limit: Option<u64>,
     /// Where the memory comes from.
     pub backing: Backing,
-    /// The fewest free pageblocks that stay committed for later requests. See
-    /// [`Zone::trim`](crate::Zone::trim).
+    /// The fewest free pageblocks that stay committed for later requests.
     pub keep_blocks: u32,
     /// The number of per-CPU lists; `None` for one per CPU.
     pub lists: Option<usize>,
@@ -79,7 +78,7 @@ impl ZoneConfig {
         }
     }
 
-    /// Returns the number of per-CPU lists: if none is configured, one for each CPU.
+    /// Returns the number of per-CPU lists.
     pub(super) fn lists(&self) -> usize {
         self.lists.unwrap_or_else(|| sync::default_shards(sys::host::cpus())).max(1)
     }
@@ -93,11 +92,10 @@ impl ZoneConfig {
         let (first, frames) = (u64::from(region.first.0), region.frames.0);
         let a_block = u64::from(PAGEBLOCK_FRAMES);
         let whole = first.is_multiple_of(a_block) && frames.is_multiple_of(a_block);
-        let end =
-            first.checked_add(frames).filter(|&end| whole && end <= u64::from(blocks) * a_block);
+        let inside = |&end: &u64| whole && end <= u64::from(blocks) * a_block;
         // The end is inside the zone, so pageblock numbers fit.
-        end.map(|end| (first / a_block) as u32..(end / a_block) as u32)
-            .ok_or(ZoneError::Region { region })
+        let range = |end| (first / a_block) as u32..(end / a_block) as u32;
+        first.checked_add(frames).filter(inside).map(range).ok_or(ZoneError::Region(region))
     }
 
     /// Returns how many pageblocks hold the capacity.
@@ -106,13 +104,10 @@ impl ZoneConfig {
     /// [`ZoneError::Capacity`] when there are none, or too many to number their frames.
     pub(super) fn blocks(&self) -> Result<u32, ZoneError> {
         // The last number means "no frame" in links, so the last pageblock cannot be used.
-        let max = u64::from(u32::MAX / PAGEBLOCK_FRAMES);
-        u32::try_from(self.capacity.0.div_ceil(u64::from(PAGEBLOCK_FRAMES)))
-            .ok()
-            .filter(|&blocks| blocks > 0 && u64::from(blocks) <= max)
-            .ok_or(ZoneError::Capacity {
-                capacity: self.capacity,
-                max: FrameCount(max * u64::from(PAGEBLOCK_FRAMES)),
-            })
+        let max = u32::MAX / PAGEBLOCK_FRAMES;
+        let blocks = u32::try_from(self.capacity.0.div_ceil(u64::from(PAGEBLOCK_FRAMES)));
+        let max_frames = FrameCount(u64::from(max) * u64::from(PAGEBLOCK_FRAMES));
+        let refused = ZoneError::Capacity { capacity: self.capacity, max: max_frames };
+        blocks.ok().filter(|blocks| (1..=max).contains(blocks)).ok_or(refused)
     }
 }

@@ -17,9 +17,8 @@ pub(crate) enum CpuListsState {
     Filled,
 }
 
-/// All locks of a zone.
-///
-/// The zone lock is dropped first: after a panic it poisons the lists while they are still locked.
+/// All locks of a zone. The zone lock is dropped first: after a panic it poisons the lists while
+/// they are still locked.
 pub(crate) struct ZoneLocked<'z> {
     pub(crate) buddy: ZoneGuard<'z>,
     pub(crate) lists: Vec<CpuListGuard<'z>>,
@@ -30,14 +29,19 @@ impl FrameAllocator {
     pub(crate) fn drain_lists_above(&self, capacity: u32) {
         for list in self.lists.iter().filter(|list| list.len_hint() > capacity) {
             // The holder of a busy list updates it itself. A full drain waits for it.
-            let Some(mut list) = (if capacity == 0 { Some(list.lock()) } else { list.try_lock() })
-            else {
-                continue;
-            };
-            let mut buddy = self.buddy.lock();
-            list.spill(0, |pfn| buddy.free(&self.tables, pfn, Order::SINGLE, State::CACHED));
-            self.update_list_capacity(&buddy);
+            let list = if capacity == 0 { Some(list.lock()) } else { list.try_lock() };
+            if let Some(mut list) = list {
+                drop(self.drain_list(&mut list));
+            }
         }
+    }
+
+    /// Drains a locked list. Returns the zone lock, under which that happened.
+    fn drain_list(&self, list: &mut CpuListGuard<'_>) -> ZoneGuard<'_> {
+        let mut buddy = self.buddy.lock();
+        list.spill(0, |pfn| buddy.free(&self.tables, pfn, Order::SINGLE, State::CACHED));
+        self.update_list_capacity(&buddy);
+        buddy
     }
 
     /// Allocates with drained lists. Only this may refuse a request.
@@ -53,17 +57,12 @@ impl FrameAllocator {
             if room && let Some(pfn) = buddy.take_block(&self.tables, migrate_type, order, to) {
                 return Some(Ok(pfn));
             }
-            match lists {
-                CpuListsState::Filled => None,
-                CpuListsState::Empty if !room => Some(Err(AllocError::Limit)),
-                // Wait for pageblocks that are being released: the thread that releases them holds
-                // no lock.
-                CpuListsState::Empty if buddy.releasing > 0 => None,
-                CpuListsState::Empty if buddy.ledger.touchable() < frames => {
-                    Some(Err(AllocError::Limit))
-                }
-                CpuListsState::Empty => Some(Err(AllocError::NoFrames)),
+            // Wait for pageblocks that are being released, by a thread that holds no lock.
+            if lists == CpuListsState::Filled || room && buddy.releasing > 0 {
+                return None;
             }
+            let limited = !room || buddy.ledger.touchable() < frames;
+            Some(Err(if limited { AllocError::Limit } else { AllocError::NoFrames }))
         })
     }
 
@@ -99,20 +98,16 @@ impl FrameAllocator {
         }
     }
 
-    /// Drains the lists that hold frames, one after the other.
     fn drain_filled(&self) {
         for list in self.filled.iter() {
             let mut list = self.lists[list].lock();
-            let mut buddy = self.buddy.lock();
-            list.spill(0, |pfn| buddy.free(&self.tables, pfn, Order::SINGLE, State::CACHED));
+            let _buddy = self.drain_list(&mut list);
             list.mark_empty();
-            self.update_list_capacity(&buddy);
         }
     }
 
-    /// Drains each list, and waits for the threads that are about to put a frame on one. Such a
-    /// thread read the state of a pageblock under its list's lock: either it sees the present
-    /// state, or this finds its frame on the list.
+    /// Drains each list, and waits for the threads that are about to put a frame on one: see
+    /// [`FrameAllocator::push`].
     ///
     /// Locking: each list, one after the other, with the zone lock if it holds frames. The caller
     /// must not hold the lock of a class.
@@ -120,9 +115,7 @@ impl FrameAllocator {
         for list in self.lists.iter() {
             let mut list = list.lock();
             if list.len() > 0 {
-                let mut buddy = self.buddy.lock();
-                list.spill(0, |pfn| buddy.free(&self.tables, pfn, Order::SINGLE, State::CACHED));
-                self.update_list_capacity(&buddy);
+                drop(self.drain_list(&mut list));
             }
         }
     }
@@ -135,7 +128,6 @@ impl FrameAllocator {
         self.update_list_capacity(&all.buddy);
     }
 
-    /// Takes all locks of the zone.
     pub(crate) fn lock_all(&self) -> ZoneLocked<'_> {
         let lists = self.lists.iter().map(CpuList::lock).collect();
         ZoneLocked { buddy: self.buddy.lock(), lists }
@@ -153,7 +145,6 @@ impl ZoneLocked<'_> {
         allocator.update_list_capacity(&self.buddy);
     }
 
-    /// Returns the number of frames on all lists.
     pub(crate) fn cached(&self) -> u64 {
         self.lists.iter().map(|list| u64::from(list.len())).sum()
     }

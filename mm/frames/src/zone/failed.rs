@@ -9,7 +9,6 @@ use crate::units::Pfn;
 const LOCK_BATCH: usize = 128;
 
 impl FrameAllocator {
-    /// Returns whether the memory of a frame has failed.
     pub(crate) fn has_failed(&self, pfn: Pfn) -> bool {
         self.tables.failed.contains(pfn.index())
     }

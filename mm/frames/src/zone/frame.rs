@@ -1,17 +1,13 @@
 //! Owned frames: values that free their frames when dropped.
 
-use std::mem;
-
 use super::Zone;
 use crate::page::State;
 use crate::units::{Order, Pfn};
 
-/// One reference to a frame in use. Dropping it puts the reference; putting the last one frees the
-/// frame.
+/// One reference to a frame in use. Dropping it puts the reference; the last one frees the frame.
 ///
-/// It gives no access to the bytes: only chains do. Fresh memory is zero, but a frame that was used
-/// before still holds the bytes of its last owner, so an owner must not show bytes that it
-/// has not written itself.
+/// It gives no access to the bytes: only chains do. A frame that was used before still holds the
+/// bytes of its last owner: an owner must not show bytes that it has not written itself.
 #[derive(Debug)]
 #[must_use = "dropping a frame frees it"]
 pub struct Frame<'z> {
@@ -27,12 +23,6 @@ impl Zone {
         let known = u64::from(pfn.0) < self.capacity().0;
         (known && self.tables().frames.get_unless_zero(pfn)).then(|| Frame::new(self, pfn))
     }
-
-    /// Returns the frame whose number an owner stored. Dropping the result puts that owner's
-    /// reference.
-    pub(crate) fn frame_from_pfn(&self, pfn: Pfn) -> Frame<'_> {
-        Frame::new(self, pfn)
-    }
 }
 
 impl<'z> Frame<'z> {
@@ -47,22 +37,17 @@ impl<'z> Frame<'z> {
         self.pfn
     }
 
-    /// Returns the zone of the frame.
     pub(crate) fn zone(&self) -> &'z Zone {
         self.zone
     }
 
-    /// Keeps the reference without the value: the code that stores the number owns the frame from
-    /// now on.
+    /// Keeps the reference without the value: the code that stores the number owns the frame.
     #[must_use = "dropping the number leaks the frame"]
     pub fn into_pfn(self) -> Pfn {
-        let pfn = self.pfn;
-        mem::forget(self);
-        pfn
+        std::mem::ManuallyDrop::new(self).pfn
     }
 
-    /// Takes the page lock, unless it is held or the frame is isolated. Never waits. While the lock
-    /// is held the frame cannot be isolated.
+    /// Takes the page lock, unless it is held or the frame is isolated. Never waits.
     #[must_use]
     pub fn try_lock(&self) -> Option<PageLock<'_>> {
         let free =
@@ -72,58 +57,44 @@ impl<'z> Frame<'z> {
 }
 
 impl Drop for Frame<'_> {
+    /// Puts the reference. The types keep owners from freeing twice.
+    ///
+    /// # Panics
+    /// When the descriptor is broken: continuing would give the frame to two owners.
     fn drop(&mut self) {
-        put_frame(self.zone, self.pfn);
+        match self.zone.allocator.put(self.pfn) {
+            Ok(()) => {}
+            // Already unwinding: a second panic would abort the process, so leak the frame.
+            Err(_) if std::thread::panicking() => {}
+            Err(error) => panic!("{error}"),
+        }
         self.zone.release_excess_if_due();
     }
 }
 
-/// An owned block of `1 << order` adjacent frames. Dropping it frees them. Its bytes are as for
-/// [`Frame`].
+/// `1 << order` adjacent frames, owned like a [`Frame`]. Dropping it frees them.
 #[derive(Debug)]
 #[must_use = "dropping a block frees it"]
 pub struct Block<'z> {
-    zone: &'z Zone,
-    first: Pfn,
+    first: Frame<'z>,
     order: Order,
 }
 
 impl<'z> Block<'z> {
-    /// Wraps a block that the caller has allocated.
     pub(crate) fn new(zone: &'z Zone, first: Pfn, order: Order) -> Self {
-        Self { zone, first, order }
+        Self { first: Frame::new(zone, first), order }
     }
 
     /// Returns the first frame.
     #[must_use]
     pub fn first(&self) -> Pfn {
-        self.first
+        self.first.pfn
     }
 
     /// Returns the size of the block.
     #[must_use]
     pub fn order(&self) -> Order {
         self.order
-    }
-}
-
-impl Drop for Block<'_> {
-    fn drop(&mut self) {
-        put_frame(self.zone, self.first);
-        self.zone.release_excess_if_due();
-    }
-}
-
-/// Puts a reference. The types keep owners from freeing twice, so an error is a broken descriptor.
-///
-/// # Panics
-/// When the descriptor is broken: continuing would give the frame to two owners.
-fn put_frame(zone: &Zone, pfn: Pfn) {
-    match zone.allocator.put(pfn) {
-        Ok(()) => {}
-        // Already unwinding: a second panic would abort the process, so leak the frame.
-        Err(_) if std::thread::panicking() => {}
-        Err(error) => panic!("{error}"),
     }
 }
 
@@ -143,38 +114,25 @@ impl Drop for PageLock<'_> {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::{Backing, FrameCount, MigrateType, PutError, Reclaim, ZoneConfig};
-
-    fn zone() -> Zone {
-        let config = ZoneConfig {
-            capacity: FrameCount(1024),
-            backing: Backing::Heap,
-            ..ZoneConfig::default()
-        };
-        Zone::new(config).expect("a small zone")
-    }
+    use crate::zones::{heap_zone, take, take_block};
+    use crate::{FrameCount, PutError};
 
     fn one(zone: &Zone) -> Frame<'_> {
-        zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("free frames")
+        take(zone).expect("free frames")
     }
 
     ///
     #[test]
     fn a_second_put_is_an_error_and_changes_nothing() {
-        let zone = zone();
+        let zone = heap_zone(1024);
         let pfn = one(&zone).into_pfn();
         assert_eq!(zone.allocator.put(pfn), Ok(()));
-        assert_eq!(zone.allocator.put(pfn), Err(PutError::NotInUse { pfn }));
-        let block = zone.alloc_block(
-            Order::new(2).expect("small"),
-            MigrateType::Movable,
-            Reclaim::NotAllowed,
-        );
-        let block = block.expect("free frames");
+        assert_eq!(zone.allocator.put(pfn), Err(PutError::NotInUse(pfn)));
+        let block = take_block(&zone, Order::new(2).expect("small")).expect("free frames");
         let inside = Pfn(block.first().0 + 1);
         assert_eq!(
             zone.allocator.put(inside),
-            Err(PutError::NotInUse { pfn: inside }),
+            Err(PutError::NotInUse(inside)),
             "not the first frame of the block"
         );
         drop(block);
@@ -184,11 +142,11 @@ mod tests {
     ///
     #[test]
     fn a_locked_frame_keeps_its_last_reference() {
-        let zone = zone();
+        let zone = heap_zone(1024);
         let frame = one(&zone);
         let lock = frame.try_lock().expect("not locked");
         assert!(frame.try_lock().is_none(), "already locked");
-        assert_eq!(zone.allocator.put(frame.pfn()), Err(PutError::Busy { pfn: frame.pfn() }));
+        assert_eq!(zone.allocator.put(frame.pfn()), Err(PutError::Busy(frame.pfn())));
         drop(lock);
         assert!(frame.try_lock().is_some());
         drop(frame);
@@ -198,7 +156,7 @@ mod tests {
     ///
     #[test]
     fn a_frame_lives_as_long_as_its_last_reference() {
-        let zone = zone();
+        let zone = heap_zone(1024);
         let first = one(&zone);
         let pfn = first.pfn();
         let second = zone.get(pfn).expect("in use");

@@ -13,8 +13,6 @@ use crate::units::Order;
 
 /// The zone's name in the text. There is only one.
 const ZONE: &str = "memzip";
-const TYPES: usize = ROWS;
-const RELEASED: usize = WITHOUT_MEMORY;
 
 /// Free blocks of each order. Its text is a line of `/proc/buddyinfo`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,8 +24,8 @@ pub struct BuddyInfo {
 /// `/proc/pagetypeinfo`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageTypeInfo {
-    free: [[u64; ORDERS]; TYPES],
-    blocks: [u64; TYPES],
+    free: [[u64; ORDERS]; ROWS],
+    blocks: [u64; ROWS],
 }
 
 impl Zone {
@@ -37,9 +35,8 @@ impl Zone {
     #[must_use]
     pub fn buddyinfo(&self) -> BuddyInfo {
         let free = self.free_blocks(&self.allocator.buddy.lock());
-        BuddyInfo {
-            free: std::array::from_fn(|order| free.iter().map(|blocks| blocks[order]).sum()),
-        }
+        let sum = |order| free.iter().map(|blocks| blocks[order]).sum();
+        BuddyInfo { free: std::array::from_fn(sum) }
     }
 
     /// Returns the free blocks of each type and order, and the pageblocks of each type.
@@ -51,17 +48,17 @@ impl Zone {
         PageTypeInfo { free: self.free_blocks(&buddy), blocks: self.tables().blocks.counts() }
     }
 
-    fn free_blocks(&self, buddy: &Buddy) -> [[u64; ORDERS]; TYPES] {
-        let mut free = [[0; ORDERS]; TYPES];
+    fn free_blocks(&self, buddy: &Buddy) -> [[u64; ORDERS]; ROWS] {
+        let mut free = [[0; ORDERS]; ROWS];
         for list_kind in FreeListKind::ALL {
             for order in Order::SINGLE.and_larger() {
                 free[list_kind.index()][order.index()] = buddy.lists.blocks(list_kind, order);
             }
         }
-        let pairs = self.tables().released.pairs();
-        free[RELEASED][Order::PAGEBLOCK.index()] =
-            self.tables().released.members().saturating_sub(2 * pairs);
-        free[RELEASED][Order::MAX.index()] = pairs;
+        let released = &self.tables().released;
+        let (blocks, pairs) = (released.members(), released.pairs());
+        free[WITHOUT_MEMORY][Order::PAGEBLOCK.index()] = blocks.saturating_sub(2 * pairs);
+        free[WITHOUT_MEMORY][Order::MAX.index()] = pairs;
         free
     }
 }
@@ -109,16 +106,8 @@ impl fmt::Display for PageTypeInfo {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::{Backing, FrameCount, MigrateType, Reclaim, ZoneConfig};
-
-    fn zone() -> Zone {
-        let config = ZoneConfig {
-            capacity: FrameCount(4096),
-            backing: Backing::Heap,
-            ..ZoneConfig::default()
-        };
-        Zone::new(config).expect("a small zone")
-    }
+    use crate::zones::{heap_zone, take_block};
+    use crate::{MigrateType, Reclaim};
 
     /// Splits a line at blanks and replaces each number by `N`.
     fn shape(line: &str) -> Vec<String> {
@@ -130,12 +119,8 @@ mod tests {
 
     #[test]
     fn buddyinfo_reads_like_the_kernels() {
-        let zone = zone();
-        let held = zone.alloc_block(
-            Order::new(3).expect("small"),
-            MigrateType::Movable,
-            Reclaim::NotAllowed,
-        );
+        let zone = heap_zone(4096);
+        let held = take_block(&zone, Order::new(3).expect("small"));
         assert!(held.is_ok());
         assert_eq!(
             zone.buddyinfo().to_string(),
@@ -148,7 +133,7 @@ mod tests {
     fn buddyinfo_has_the_shape_of_this_machines() {
         let kernel = std::fs::read_to_string("/proc/buddyinfo").expect("Linux has it");
         let theirs = shape(kernel.lines().last().expect("a zone"));
-        let mut ours = shape(&zone().buddyinfo().to_string());
+        let mut ours = shape(&heap_zone(4096).buddyinfo().to_string());
         // The zone's name is the fourth word and differs.
         ours[3].clone_from(&theirs[3]);
         assert_eq!(ours, theirs);
@@ -156,7 +141,7 @@ mod tests {
 
     #[test]
     fn pagetypeinfo_reads_like_the_kernels() {
-        let zone = zone();
+        let zone = heap_zone(4096);
         let held: Vec<_> = [MigrateType::Unmovable, MigrateType::Movable, MigrateType::Movable]
             .into_iter()
             .map(|kind| {
@@ -186,8 +171,8 @@ Node 0, zone   memzip            1            0            0            0       
 
     #[test]
     fn adjacent_released_pageblocks_show_as_one_block() {
-        let zone = zone();
-        drop(zone.alloc_block(Order::MAX, MigrateType::Movable, Reclaim::NotAllowed));
+        let zone = heap_zone(4096);
+        drop(take_block(&zone, Order::MAX));
         zone.trim();
         let info = zone.buddyinfo();
         assert_eq!((info.blocks(Order::PAGEBLOCK), info.blocks(Order::MAX)), (0, 1));

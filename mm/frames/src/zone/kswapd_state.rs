@@ -24,11 +24,11 @@ pub(crate) enum KswapdPhase {
 #[derive(Debug)]
 pub(crate) struct KswapdState {
     phase: AtomicU8,
-    thread: Mutex<Option<Thread>>,
+    /// The thread that runs now.
+    pub(crate) thread: Mutex<Option<Thread>>,
 }
 
 impl KswapdState {
-    /// Creates the state of a zone without a thread.
     pub(crate) fn new() -> Self {
         Self {
             phase: AtomicU8::new(KswapdPhase::Off as u8),
@@ -42,15 +42,9 @@ impl KswapdState {
         self.phase.compare_exchange(from as u8, to as u8, Relaxed, Relaxed).is_ok()
     }
 
-    /// Returns whether the thread is in this phase.
     pub(crate) fn is(&self, phase: KswapdPhase) -> bool {
         // Relaxed: as above.
         self.phase.load(Relaxed) == phase as u8
-    }
-
-    /// Notes the thread that runs now.
-    pub(crate) fn set_thread(&self, thread: Thread) {
-        *self.thread.lock() = Some(thread);
     }
 
     /// Notes that the thread has ended.
@@ -60,7 +54,6 @@ impl KswapdState {
         self.phase.store(KswapdPhase::Off as u8, Relaxed);
     }
 
-    /// Wakes the thread.
     pub(crate) fn unpark(&self) {
         self.thread.lock().iter().for_each(Thread::unpark);
     }

@@ -19,7 +19,6 @@ pub(crate) struct ZoneLock {
     buddy: Mutex<Buddy>,
     /// The per-CPU lists, which are poisoned together with the zone.
     lists: Arc<[CpuList]>,
-    /// The times measured by unit tests.
     #[cfg(all(test, not(any(loom, shuttle))))]
     pub(crate) holds: holds::Holds,
 }

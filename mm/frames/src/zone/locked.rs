@@ -15,12 +15,11 @@ use crate::units::Pfn;
 pub struct LockedFrame<'z> {
     allocator: &'z FrameAllocator,
     pfn: Pfn,
-    /// Which call may replace the frame by a target.
-    replaced_by: ReplacedBy,
-    lru: Option<LruPlace>,
-    /// What arrives with the target that replaced it. Recorded here because the owner's return
+    pub(super) replaced_by: ReplacedBy,
+    pub(super) lru: Option<LruPlace>,
+    /// What arrived with the target that replaced it. Recorded here because the owner's return
     /// value is lost when the owner panics after [`Target::commit`](crate::Target::commit).
-    committed: RefCell<Option<InFlight>>,
+    pub(super) committed: RefCell<Option<InFlight>>,
 }
 
 /// The list that an LRU frame was on when it was isolated.
@@ -50,11 +49,6 @@ impl<'z> LockedFrame<'z> {
         Self { allocator, pfn, replaced_by, lru, committed: RefCell::new(None) }
     }
 
-    /// Records that a target replaced the frame, with what is in flight.
-    pub(super) fn note_committed(&self, arrived: InFlight) {
-        self.committed.replace(Some(arrived));
-    }
-
     /// Takes what arrived with the target that replaced the frame while it was locked.
     pub(crate) fn take_committed(&self) -> Option<InFlight> {
         self.committed.take()
@@ -70,20 +64,9 @@ impl<'z> LockedFrame<'z> {
     /// [`Owner::set_movable`](crate::Owner::set_movable).
     #[must_use]
     pub fn private(&self) -> Option<(u32, u8)> {
-        self.allocator.tables().frames.private(self.pfn)
+        self.allocator.tables.frames.private(self.pfn)
     }
 
-    /// Returns the LRU list that the frame was on when it was isolated.
-    pub(crate) fn lru(&self) -> Option<&LruPlace> {
-        self.lru.as_ref()
-    }
-
-    /// Returns which call may replace the frame.
-    pub(super) fn replaced_by(&self) -> ReplacedBy {
-        self.replaced_by
-    }
-
-    /// Returns the allocator of the frame.
     pub(crate) fn allocator(&self) -> &'z FrameAllocator {
         self.allocator
     }
@@ -92,12 +75,12 @@ impl<'z> LockedFrame<'z> {
 impl LruPlace {
     /// Puts a frame on the list: the isolated one, or the one that replaced it.
     pub(crate) fn put_back(&self, allocator: &FrameAllocator, pfn: Pfn) {
-        self.lists.with(&allocator.tables().frames).put_back(pfn, self.state);
+        self.lists.with(&allocator.tables.frames).put_back(pfn, self.state);
     }
 }
 
 impl Drop for LockedFrame<'_> {
     fn drop(&mut self) {
-        self.allocator.tables().frames.update(self.pfn, |state| Some(state.unlocked()));
+        self.allocator.tables.frames.update(self.pfn, |state| Some(state.unlocked()));
     }
 }

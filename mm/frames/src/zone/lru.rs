@@ -1,8 +1,7 @@
 //! LRU lists: which frames of an owner were used recently, and which frame to reclaim next.
 //!
-//! For owners that hold frames they can drop, such as caches. Such an owner registers with
-//! [`Zone::reserve_lru_owner`](crate::Zone::reserve_lru_owner). Its frames are then what migration
-//! calls LRU frames (R-020).
+//! For owners that hold frames they can drop, such as caches
+//! ([`Zone::reserve_lru_owner`](crate::Zone::reserve_lru_owner)).
 //!
 //! ```text
 //!         add            mark_accessed              scan
@@ -12,14 +11,12 @@
 //!     release, isolate        scan, when the active list is the longer one
 //! ```
 //! "Inactive" and "referenced" frames are on one list, "active" ones on the other. The scan takes
-//! frames from the old end of the inactive list. A frame that was accessed while it was there
-//! gets a second chance on the active list; a frame that was not is reclaimed next.
+//! frames from the old end of the inactive list. One that was accessed while it was there gets a
+//! second chance on the active list; one that was not is reclaimed next.
 //!
-//! # Where the links are
-//! In the two link words of the frame's descriptor, which the buddy lists use while the frame is
-//! free, so the lists cost no memory. One of these words otherwise holds the position of the
-//! private value; an LRU frame has none. Its position reads as 0, and only while it is on no
-//! list.
+//! The links are in the link words of the frame's descriptor, which the buddy lists use while the
+//! frame is free. One of these words otherwise holds the position of the private value; that of an
+//! LRU frame reads as 0, and only while it is on no list.
 //!
 //! # Migration
 //! Isolation removes the frame from its list. A committed target is added at the young end of
@@ -29,8 +26,7 @@
 //!
 //! # Locking
 //! One mutex protects both lists; no other lock is taken under it. It covers the links, the list
-//! states in state words, and the update that releases a frame, so that a released frame is on no
-//! list (INV-LRU-1). [`Lru::mark_accessed`] takes no lock.
+//! states in state words, and the update that releases a frame (INV-LRU-1).
 //!
 //! # Invariants
 //! - INV-LRU-1: a frame is on a list only while its owner has it and it is not isolated. The
@@ -44,8 +40,8 @@ use crate::error::CheckError;
 use crate::page::{Descriptors, LruState, NO_FRAME, OwnerId, Put, State};
 use crate::units::{FrameCount, Pfn};
 
-/// The most second chances in one scan, and the most frames one step moves back from the active
-/// list. Bounds the time that the mutex is held.
+/// The most second chances in one scan, and frames moved back from the active list in one step.
+/// Bounds the time that the mutex is held.
 const SCAN_LIMIT: u32 = 32;
 
 /// The lists of one owner. [`Lru`] works on them.
@@ -91,7 +87,6 @@ struct List {
 }
 
 impl LruLists {
-    /// Creates empty lists for an owner.
     pub(crate) fn new(owner: OwnerId) -> Self {
         let list = || List { head: NO_FRAME, tail: NO_FRAME, frames: 0 };
         let lists = Lists { inactive: list(), active: list(), added: 0, activated: 0 };
@@ -105,9 +100,8 @@ impl LruLists {
 }
 
 impl Lru<'_> {
-    /// Adds a frame of the owner's at the young end of the inactive list. Returns `false` and
-    /// changes nothing when it is on a list already, is not the owner's, or is isolated:
-    /// migration puts it back.
+    /// Adds a frame of the owner's at the young end of the inactive list. Returns `false` when it
+    /// is on a list already, is not the owner's, or is isolated: migration puts it back.
     pub fn add(&self, pfn: Pfn) -> bool {
         self.insert(pfn, LruState::Inactive, |state| !state.is_isolated())
     }
@@ -124,12 +118,11 @@ impl Lru<'_> {
         }
     }
 
-    /// Returns the private value of the frame that the owner should drop next; `None` when there
-    /// is none.
+    /// Returns the private value of the frame that the owner should drop next, if there is one. The
+    /// value may be out of date by the time the owner uses it, so the owner checks it again.
     ///
     /// The frame moves to the young end of its list: if the owner cannot drop it now, the next
-    /// scan tries others first. The private value may be out of date by the time the owner uses
-    /// it, so the owner checks it again. Isolated frames are skipped (R-034, S-43).
+    /// scan tries others first. Isolated frames are skipped (R-034, S-43).
     #[must_use]
     pub fn scan(&self) -> Option<u32> {
         let mut lists = self.of.lists.lock();
@@ -140,11 +133,10 @@ impl Lru<'_> {
             let pfn = lists.inactive.oldest()?;
             let state = self.frames.state(pfn);
             lists.inactive.remove(self.frames, pfn);
-            // Second chances are limited: otherwise a scan of frames that are all in use would
-            // not end.
+            // Limited: otherwise a scan of frames that are all in use would not end.
             if state.lru_state() == LruState::Referenced && chances < SCAN_LIMIT {
                 chances += 1;
-                self.set_lru_state(pfn, LruState::Active);
+                self.frames.update(pfn, |state| Some(state.with_lru_state(LruState::Active)));
                 lists.active.push(self.frames, pfn);
                 lists.activated += 1;
                 continue;
@@ -179,8 +171,7 @@ impl Lru<'_> {
         let _ = self.insert(pfn, lru_state, |_| true);
     }
 
-    /// Releases the owner's frame: removes it from its list and clears its owner under the mutex,
-    /// so that no putback can add it in between.
+    /// Releases the owner's frame in one critical section, so that no putback adds it in between.
     pub(crate) fn clear_movable(&self, pfn: Pfn) -> Option<Put> {
         let mut lists = self.of.lists.lock();
         let _ = self.remove(&mut lists, pfn);
@@ -226,11 +217,6 @@ impl Lru<'_> {
         Some(lru_state)
     }
 
-    fn set_lru_state(&self, pfn: Pfn, lru_state: LruState) {
-        self.frames.update(pfn, |state| Some(state.with_lru_state(lru_state)));
-    }
-
-    /// Returns whether the frame belongs to the owner.
     fn has(&self, state: State) -> bool {
         state.owner() == Some(self.of.owner)
     }
@@ -243,18 +229,18 @@ impl Lru<'_> {
     pub fn check(&self) -> Result<(), CheckError> {
         let lists = self.of.lists.lock();
         for (list, is_active) in [(&lists.inactive, false), (&lists.active, true)] {
-            let (mut previous, mut next, mut counted) = (NO_FRAME, list.head, 0);
             // Walk the list from the young end and compare each frame's state and links.
+            let (mut previous, mut next, mut counted) = (NO_FRAME, list.head, 0);
             while next != NO_FRAME {
                 let pfn = Pfn(next);
                 let state = self.frames.state(pfn);
-                let fits = state.lru_state() != LruState::Off
-                    && (state.lru_state() == LruState::Active) == is_active;
-                let sound = self.has(state)
+                let sound = state.lru_state() != LruState::Off
+                    && (state.lru_state() == LruState::Active) == is_active
+                    && self.has(state)
                     && !state.is_isolated()
                     && self.frames.previous(pfn) == previous;
-                if !fits || !sound || counted == list.frames {
-                    return Err(CheckError::State { pfn, state: state.bits() });
+                if !sound || counted == list.frames {
+                    return Err(CheckError::State { pfn, state: state.0 });
                 }
                 counted += 1;
                 (previous, next) = (pfn.0, self.frames.next(pfn));
@@ -272,20 +258,15 @@ impl Lru<'_> {
 }
 
 impl Lists {
-    /// Returns the list for this state.
     fn of(&mut self, lru_state: LruState) -> &mut List {
         if lru_state == LruState::Active { &mut self.active } else { &mut self.inactive }
     }
 
-    /// Moves frames from the old end of the active list until it is no longer than the inactive
-    /// one. They must be accessed again to return.
+    /// Moves the oldest active frames until the active list is no longer than the inactive one.
     fn balance(&mut self, frames: &Descriptors) {
         for _ in 0..SCAN_LIMIT {
-            let Some(pfn) =
-                self.active.oldest().filter(|_| self.active.frames > self.inactive.frames)
-            else {
-                return;
-            };
+            let too_long = self.active.frames > self.inactive.frames;
+            let Some(pfn) = self.active.oldest().filter(|_| too_long) else { return };
             self.active.remove(frames, pfn);
             frames.update(pfn, |state| Some(state.with_lru_state(LruState::Inactive)));
             self.inactive.push(frames, pfn);

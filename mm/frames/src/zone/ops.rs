@@ -9,12 +9,9 @@ use crate::units::Pfn;
 
 /// The callbacks that the zone makes into the owner of a frame which is to be moved.
 ///
-/// Register them with [`Zone::register`](crate::Zone::register). Each method that gets a
+/// Publish them with [`Owner::publish`](crate::Owner::publish). Each method that gets a
 /// [`LockedFrame`] is called from any thread, with the frame's page lock held and no lock of the
-/// zone.
-///
-/// A callback that panics counts as one that failed: the frame is put back and the caller
-/// continues.
+/// zone. A callback that panics counts as one that failed: the frame is put back.
 pub trait MovableOps: Debug + Send + Sync {
     /// Returns whether the frame may be isolated now. `false` changes nothing.
     ///
@@ -41,23 +38,19 @@ pub trait MovableOps: Debug + Send + Sync {
     ///
     fn putback(&self, frame: &LockedFrame<'_>);
 
-    /// Asks the owner to unpin a frame that a request needs. An owner that pins frames for a long
-    /// time, such as a driver whose device holds their addresses, may unpin it now; the next pass
-    /// of the request then finds it movable. The request does not depend on it.
+    /// Asks the owner to unpin a frame that a request needs: its next pass then finds it movable.
+    /// For owners that pin frames for a long time; the request does not depend on it.
     ///
-    /// Only [`MigrateMode::Sync`] asks. Called without the page lock, so `pfn` may already belong
-    /// to another owner: look it up.
-    fn request_unpin(&self, pfn: Pfn) {
-        let _ = pfn;
-    }
+    /// Only [`MigrateMode::Sync`] asks. Called without the page lock, so the frame may already
+    /// belong to another owner: look it up.
+    fn request_unpin(&self, _: Pfn) {}
 }
 
 /// How hard migration may try.
 ///
 /// A frame is busy while a thread reads its owner's data, or while the owner's host is being told
-/// about another frame. The callbacks wait for neither, in any mode: they return
-/// [`MigrateError::Again`]. The mode says whether
-/// [`Zone::migrate_pages`](crate::Zone::migrate_pages) sleeps between its passes.
+/// about another frame. The callbacks never wait but return [`MigrateError::Again`]. The mode says
+/// whether [`Zone::migrate_pages`](crate::Zone::migrate_pages) sleeps between its passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MigrateMode {
     /// Never sleeps: for background work and for callers that must not block.
@@ -69,17 +62,15 @@ pub enum MigrateMode {
 }
 
 impl MigrateMode {
-    /// The first pass that sleeps. Before it, most busy frames become free without a
-    /// wait.
+    /// The first pass that sleeps. Before it, most busy frames become free without a wait.
     const FIRST_WAIT: u32 = 3;
 
     /// Returns how long to sleep before `pass`, or `None` when the pass starts at once.
     pub(crate) fn wait_before(self, pass: u32) -> Option<Duration> {
-        let wait = match self {
-            Self::Async => return None,
-            Self::SyncLight => Duration::from_micros(50),
-            Self::Sync => Duration::from_micros(500),
-        };
-        (pass >= Self::FIRST_WAIT).then_some(wait)
+        match self {
+            Self::SyncLight if pass >= Self::FIRST_WAIT => Some(Duration::from_micros(50)),
+            Self::Sync if pass >= Self::FIRST_WAIT => Some(Duration::from_micros(500)),
+            _ => None,
+        }
     }
 }

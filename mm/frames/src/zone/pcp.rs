@@ -1,9 +1,8 @@
 //! Per-CPU lists: a few free frames at hand, so that most requests take only one uncontended lock.
 //!
 //! Each thread uses one list. A list is refilled from one pageblock at a time and spills its oldest
-//! frames. One stray frame pins a whole pageblock, so a list holds at most 64 frames, and fewer in
-//! a little-used zone: a 64th of the charged frames. The frames on a list are charged to the limit
-//! already, so taking one or returning one changes no shared count.
+//! frames. One stray frame pins a whole pageblock, so a list holds few frames, and fewer in a
+//! little-used zone. They are charged, so taking or returning one changes no shared count.
 
 use std::sync::Arc;
 
@@ -34,24 +33,21 @@ pub(crate) struct CpuList {
     len: AtomicU32,
     filled: Arc<ListMask>,
     index: usize,
-    /// Whether the zone is poisoned. It is here because every allocation reads this cache line
-    /// anyway.
+    /// Whether the zone is poisoned. Here, because every allocation reads this cache line anyway.
     poisoned: AtomicBool,
 }
 
 /// The lists that may hold frames, a bit each, so that a request at the limit visits only those.
 ///
-/// The bit of a list that holds a frame is set. A bit is set under its list's lock, and cleared
-/// under that lock and the zone lock. So while a thread holds the zone lock, bits are only set.
-/// When that thread finds none set, there was a moment at which all lists were empty. A list that
-/// becomes empty keeps its bit, so only the first push after a request emptied the list writes it.
+/// A bit is set under its list's lock, and cleared under that lock and the zone lock. So a thread
+/// that holds the zone lock and finds none set knows that at one moment all lists were empty. A
+/// list that becomes empty keeps its bit: only the first push after a drain writes it.
 #[derive(Debug)]
 pub(crate) struct ListMask {
     words: Box<[AtomicU64]>,
 }
 
 impl ListMask {
-    /// Returns the mask of `lists` empty lists.
     pub(crate) fn new(lists: usize) -> Self {
         Self { words: (0..lists.div_ceil(64)).map(|_| AtomicU64::new(0)).collect() }
     }
@@ -62,8 +58,7 @@ impl ListMask {
     }
 
     // Relaxed in all functions below: a thread that must see an earlier push learned of it through
-    // the list's lock, or through other synchronization that orders the two. Without such a link
-    // there is no order to keep.
+    // the list's lock, or through other synchronization that orders the two.
     fn set(&self, list: usize) {
         let (word, bit) = (&self.words[list / 64], 1 << (list % 64));
         if word.load(Relaxed) & bit == 0 {
@@ -75,7 +70,6 @@ impl ListMask {
         self.words[list / 64].fetch_and(!(1 << (list % 64)), Relaxed);
     }
 
-    /// Returns whether no bit is set.
     pub(crate) fn is_empty(&self) -> bool {
         self.words.iter().all(|word| word.load(Relaxed) == 0)
     }
@@ -112,11 +106,9 @@ impl CpuList {
     /// Returns an empty list with this number.
     pub(crate) fn new(filled: &Arc<ListMask>, index: usize) -> Self {
         let stack = Stack { frames: [Pfn(0); MAX_LEN + 1], len: 0 };
+        let frames = CachedFrames { stacks: [stack; MigrateType::ALL.len()], len: 0 };
         Self {
-            frames: Mutex::ranked(
-                sync::Rank::CpuList,
-                CachedFrames { stacks: [stack; MigrateType::ALL.len()], len: 0 },
-            ),
+            frames: Mutex::ranked(sync::Rank::CpuList, frames),
             len: AtomicU32::new(0),
             filled: Arc::clone(filled),
             index,
@@ -124,7 +116,6 @@ impl CpuList {
         }
     }
 
-    /// Locks the list.
     pub(crate) fn lock(&self) -> CpuListGuard<'_> {
         CpuListGuard { cached: self.frames.lock(), list: self }
     }
@@ -136,8 +127,8 @@ impl CpuList {
 
     /// Keeps the frames of the list from being allocated, for good.
     pub(crate) fn poison(&self) {
-        // Relaxed: no data is published with it. The thread that spilled this list when the panic
-        // began holds its lock until after this store.
+        // Relaxed: it publishes no data. The thread that spilled this list when the panic began
+        // holds its lock until after this store.
         self.poisoned.store(true, Relaxed);
     }
 
@@ -154,12 +145,10 @@ impl CpuList {
 }
 
 impl CpuListGuard<'_> {
-    /// Returns how many frames the list holds.
     pub(crate) fn len(&self) -> u32 {
         self.cached.len
     }
 
-    /// Returns whether the zone is poisoned.
     pub(crate) fn is_poisoned(&self) -> bool {
         self.list.is_poisoned()
     }
@@ -176,11 +165,10 @@ impl CpuListGuard<'_> {
         Some(stack.frames[stack.len])
     }
 
-    /// Puts a frame in. The caller spills as soon as the list is over its capacity, so there is
-    /// always room for one more.
+    /// Puts a frame in. There is room: the caller spills a list above its capacity at once.
     pub(crate) fn push(&mut self, migrate_type: MigrateType, pfn: Pfn) {
         if self.cached.len == 0 {
-            self.list.filled.set(self.list.index);
+            self.mark_filled();
         }
         let cached = &mut *self.cached;
         let stack = &mut cached.stacks[migrate_type.index()];

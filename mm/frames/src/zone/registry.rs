@@ -14,7 +14,7 @@ use crate::page::OwnerId;
 /// The most owners a zone can have at once.
 pub(crate) const OWNERS: usize = if cfg!(loom) { 2 } else { 255 };
 
-/// The owners of a zone, by number.
+/// The owners of a zone.
 #[derive(Debug)]
 pub(crate) struct Registry {
     slots: Box<[Mutex<OwnerSlot>]>,
@@ -22,9 +22,8 @@ pub(crate) struct Registry {
     chain_owners: Box<[AtomicBool]>,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 enum OwnerSlot {
-    #[default]
     Vacant,
     /// The number is taken, but the owner cannot be called yet (L-05: publish last).
     Reserved,
@@ -46,12 +45,10 @@ pub(crate) struct Callbacks {
 }
 
 impl Registry {
-    /// Creates a registry without owners.
     pub(crate) fn new() -> Self {
+        let vacant = |_| Mutex::ranked(sync::Rank::Leaf, OwnerSlot::Vacant);
         Self {
-            slots: (0..OWNERS)
-                .map(|_| Mutex::ranked(sync::Rank::Leaf, OwnerSlot::Vacant))
-                .collect(),
+            slots: (0..OWNERS).map(vacant).collect(),
             chain_owners: (0..OWNERS).map(|_| AtomicBool::new(false)).collect(),
         }
     }
@@ -88,29 +85,22 @@ impl Registry {
     /// Returns the callbacks of an owner, or `None` when it is not published yet or is gone (F6).
     pub(crate) fn callbacks(&self, id: OwnerId) -> Option<Callbacks> {
         // The lock is held for the copy only, never during a callback.
-        let slot = self.slots.get(usize::from(id.0.get()) - 1)?.lock().clone();
-        match slot {
-            OwnerSlot::Published(owner) => {
-                Some(Callbacks { ops: owner.ops.upgrade()?, lru: owner.lru.clone() })
-            }
-            OwnerSlot::Vacant | OwnerSlot::Reserved => None,
-        }
+        let slot = self.slot(id).lock().clone();
+        let OwnerSlot::Published(owner) = slot else { return None };
+        Some(Callbacks { ops: owner.ops.upgrade()?, lru: owner.lru.clone() })
     }
 
     /// Returns which call may replace frames of an owner.
     pub(crate) fn replaced_by(&self, id: OwnerId) -> ReplacedBy {
-        // Relaxed: set before the owner's first frame is published, and the reader has seen the
-        // owner in a frame's state (Acquire).
-        let mark = self.chain_owners.get(usize::from(id.0.get()) - 1);
-        let in_chains = mark.is_some_and(|mark| mark.load(Ordering::Relaxed));
+        // Relaxed: set before a frame of the owner is published, and read after (Acquire).
+        let in_chains = self.chain_owners[usize::from(id.0.get()) - 1].load(Ordering::Relaxed);
         if in_chains { ReplacedBy::Chain } else { ReplacedBy::Owner }
     }
 
-    /// Sets which call may replace frames of an owner.
     pub(crate) fn set_replaced_by(&self, id: OwnerId, by: ReplacedBy) {
         // Relaxed: as above; an owner without chains may be replaced by its callback again.
-        let in_chains = by == ReplacedBy::Chain;
-        self.chain_owners[usize::from(id.0.get()) - 1].store(in_chains, Ordering::Relaxed);
+        let mark = &self.chain_owners[usize::from(id.0.get()) - 1];
+        mark.store(by == ReplacedBy::Chain, Ordering::Relaxed);
     }
 
     /// Returns the memory of the registry, in bytes.

@@ -1,4 +1,5 @@
-//! Reservations: room below the limit that is kept for frames which are taken later.
+//! Reservations: room below the limit that is kept for frames which are taken later, and room
+//! beyond the limit for callers about to free as many frames (the kernel's memalloc reserve).
 //!
 //! ```text
 //!  reserve --> Reservation --take--> Frame    from here the frame counts, and the room does not
@@ -12,7 +13,7 @@
 use super::Zone;
 use super::drain::CpuListsState;
 use super::frame::Frame;
-use crate::buddy::Buddy;
+use crate::buddy::{Buddy, InFlight};
 use crate::error::AllocError;
 use crate::page::State;
 use crate::units::{FrameCount, MigrateType, Order, Pfn};
@@ -45,8 +46,7 @@ impl Zone {
         })
     }
 
-    /// Turns room that [`Reservation::detach`] left back into a reservation. The caller has kept
-    /// the number since.
+    /// Turns room that [`Reservation::detach`] left back into a reservation.
     pub fn reattach(&self, frames: FrameCount) -> Reservation<'_> {
         Reservation { zone: self, frames: frames.0 }
     }
@@ -72,25 +72,23 @@ impl<'z> Reservation<'z> {
         Ok(Frame::new(self.zone, pfn))
     }
 
-    /// Takes a frame as [`Reservation::take`] does, frozen: no other thread can get a reference
-    /// before the caller publishes it.
-    pub(crate) fn take_frozen(&mut self, migrate_type: MigrateType) -> Result<Pfn, AllocError> {
-        self.take_as(migrate_type, State::FROZEN)
-    }
-
-    fn take_as(&mut self, migrate_type: MigrateType, to: State) -> Result<Pfn, AllocError> {
+    /// Takes a frame as [`Reservation::take`] does. Its state is then `to`.
+    pub(crate) fn take_as(
+        &mut self,
+        migrate_type: MigrateType,
+        to: State,
+    ) -> Result<Pfn, AllocError> {
         if self.frames == 0 {
             return Err(AllocError::Limit);
         }
         self.zone.allocator.process_memory_failures();
-        if let Some(pfn) = self.take_from(&mut self.zone.allocator.buddy.lock(), migrate_type, to) {
+        let zone = self.zone;
+        if let Some(pfn) = self.take_from(&mut zone.allocator.buddy.lock(), migrate_type, to) {
             return Ok(pfn);
         }
-        let zone = self.zone;
         zone.allocator.with_drained_lists(|buddy, lists| {
             let taken = self.take_from(buddy, migrate_type, to).map(Ok);
-            // Free frames may be on their way to the OS. The thread that releases them holds no
-            // lock, so this ends.
+            // Free frames may be on their way to the OS, released by a thread without a lock.
             let is_final = lists == CpuListsState::Empty && buddy.releasing == 0;
             taken.or_else(|| is_final.then_some(Err(AllocError::NoFrames)))
         })
@@ -113,9 +111,7 @@ impl<'z> Reservation<'z> {
     }
 
     /// Removes `frames` from the value and leaves them reserved. The caller keeps the number
-    /// until [`Zone::reattach`].
-    ///
-    /// Returns whether there were as many; otherwise nothing has changed.
+    /// until [`Zone::reattach`]. Returns whether there were as many; otherwise nothing has changed.
     #[must_use]
     pub fn detach(&mut self, frames: FrameCount) -> bool {
         let left = self.frames.checked_sub(frames.0);
@@ -123,7 +119,6 @@ impl<'z> Reservation<'z> {
         left.is_some()
     }
 
-    /// Returns whether this is a reservation of `zone`.
     pub(crate) fn is_of(&self, zone: &Zone) -> bool {
         std::ptr::eq(self.zone, zone)
     }
@@ -138,32 +133,60 @@ impl Drop for Reservation<'_> {
     }
 }
 
+/// Room beyond the zone's limit. Dropping it withdraws the room.
+#[derive(Debug)]
+#[must_use = "dropping it withdraws the room"]
+pub struct OverLimit<'z> {
+    zone: &'z Zone,
+    room: InFlight,
+}
+
+impl Zone {
+    /// Lets `frames` more be allocated than the limit allows, for a caller that has as many in
+    /// use and frees them right afterwards. Without it, a cache at the limit could never write
+    /// its content to where it takes less room. As for a target of migration, such a frame counts
+    /// once the old one is free. In a zone above a limit that was lowered, the room is beyond what
+    /// is in use: otherwise it could never shrink to its limit.
+    ///
+    /// If another request takes that room, the caller's request is refused like any other. The
+    /// zone then is above its limit by what was taken until the next frame is freed: never by
+    /// more than the room of all `OverLimit` values at one time.
+    ///
+    /// Locking: takes the zone lock briefly.
+    pub fn allow_over_limit(&self, frames: FrameCount) -> OverLimit<'_> {
+        let most = self.capacity().0;
+        let room = self.allocator.with_buddy(|buddy, _| {
+            let frames = buddy.ledger.over_limit(frames.0).min(most);
+            buddy.ledger.begin_flight(frames)
+        });
+        OverLimit { zone: self, room: room.unwrap_or_default() }
+    }
+}
+
+impl Drop for OverLimit<'_> {
+    fn drop(&mut self) {
+        let room = std::mem::take(&mut self.room);
+        self.zone.allocator.with_buddy(|buddy, _| buddy.ledger.land(room));
+    }
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::{Backing, Reclaim, ZoneConfig};
+    use crate::zones::{take, take_all, zone_with};
 
-    fn zone(limit: u64) -> Zone {
-        let limit = Some(FrameCount(limit));
-        let config = ZoneConfig {
-            capacity: FrameCount(1024),
-            limit,
-            backing: Backing::Heap,
-            ..ZoneConfig::default()
-        };
-        Zone::new(config).expect("a small zone")
-    }
-
-    fn alloc(zone: &Zone) -> Result<Frame<'_>, AllocError> {
-        zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed)
+    fn zone(limit: u64) -> Arc<Zone> {
+        zone_with(1024, |config| config.limit = Some(FrameCount(limit)))
     }
 
     #[test]
     fn reserved_room_is_not_allocated() {
         let zone = zone(4);
         let mut reservation = zone.reserve(FrameCount(3)).expect("room for four");
-        let other = alloc(&zone).expect("the fourth");
-        assert_eq!(alloc(&zone).map(drop), Err(AllocError::Limit));
+        let other = take(&zone).expect("the fourth");
+        assert_eq!(take(&zone).map(drop), Err(AllocError::Limit));
         assert_eq!(zone.reserve(FrameCount(1)).map(drop), Err(AllocError::Limit));
         let taken: Vec<_> =
             (0..3).map(|_| reservation.take(MigrateType::Movable).expect("reserved")).collect();
@@ -176,7 +199,7 @@ mod tests {
     #[test]
     fn a_reservation_larger_than_the_room_changes_nothing() {
         let zone = zone(4);
-        let held = alloc(&zone).expect("room");
+        let held = take(&zone).expect("room");
         assert_eq!(zone.reserve(FrameCount(4)).map(drop), Err(AllocError::Limit));
         assert_eq!(zone.reserve(FrameCount(u64::MAX)).map(drop), Err(AllocError::Limit));
         assert_eq!(zone.stats().reserved, FrameCount(0));
@@ -208,9 +231,48 @@ mod tests {
         let zone = zone(8);
         let mut reservation = zone.reserve(FrameCount(8)).expect("room");
         zone.set_limit(Some(FrameCount(1)));
-        assert_eq!(alloc(&zone).map(drop), Err(AllocError::Limit));
+        assert_eq!(take(&zone).map(drop), Err(AllocError::Limit));
         drop(reservation.take(MigrateType::Movable).expect("promised"));
         drop(reservation);
-        drop(alloc(&zone).expect("one is allowed"));
+        drop(take(&zone).expect("one is allowed"));
+    }
+
+    /// At the limit, one more frame can be allocated against one that is freed afterwards, and no
+    /// second one.
+    #[test]
+    fn over_limit_allows_one_frame_while_held() {
+        let zone = zone(4);
+        let mut held: Vec<_> = (0..4).map(|_| take(&zone).expect("below the limit")).collect();
+        assert_eq!(take(&zone).map(drop), Err(AllocError::Limit));
+        let over_limit = zone.allow_over_limit(FrameCount(1));
+        held.push(take(&zone).expect("room beyond the limit"));
+        assert_eq!(take(&zone).map(drop), Err(AllocError::Limit));
+        drop(over_limit);
+        held.truncate(4);
+        assert_eq!(take(&zone).map(drop), Err(AllocError::Limit));
+        drop(held);
+        zone.check().expect("consistent");
+    }
+
+    /// What a caller is going to free may no longer be counted.
+    #[test]
+    fn over_limit_may_exceed_frames_in_use() {
+        let zone = zone(4);
+        let _over_limit = zone.allow_over_limit(FrameCount(2));
+        let _first = take(&zone).expect("an empty zone");
+    }
+
+    /// The same in a zone above a lowered limit: otherwise it could never shrink to it.
+    #[test]
+    fn over_limit_works_above_a_lowered_limit() {
+        let zone = zone(8);
+        let held: Vec<_> = (0..8).map(|_| take(&zone).expect("below the limit")).collect();
+        zone.set_limit(Some(FrameCount(4)));
+        let over_limit = zone.allow_over_limit(FrameCount(1));
+        let one = take(&zone).expect("room beyond the limit");
+        assert_eq!(take(&zone).map(drop), Err(AllocError::Limit));
+        drop((over_limit, one, held));
+        assert_eq!(take_all(&zone).len(), 4);
+        zone.check().expect("consistent");
     }
 }

@@ -1,16 +1,37 @@
-//! Shrinkers: callbacks that free frames when memory is short.
+//! Shrinkers: callbacks that free frames when memory is short, and the requests that may call them.
 
 use std::fmt::Debug;
 use std::sync::{Arc, Weak};
 
 use sync::Mutex;
 
-use super::request::NoLocksHeld;
 use crate::units::FrameCount;
 
-/// The callbacks that the zone makes into an owner when memory is short.
-///
-/// A call that panics counts as one that freed nothing; reclaim continues with the next shrinker.
+/// What a request may do when no frame is free. It always drains the per-CPU lists: their locks
+/// come last in the order, so this is safe wherever frames are allocated. Calling shrinkers of
+/// owners is not, and needs the promise of [`NoLocksHeld`].
+#[derive(Debug)]
+pub enum Reclaim {
+    /// The request does only what the zone can do by itself.
+    NotAllowed,
+    /// The request may call shrinkers.
+    Allowed(NoLocksHeld),
+}
+
+/// The promise that the calling thread holds no lock of the pool or of a chain.
+#[derive(Debug)]
+pub struct NoLocksHeld(());
+
+impl NoLocksHeld {
+    /// Makes the promise. A thread that breaks it can deadlock.
+    #[must_use]
+    pub fn promise() -> Self {
+        Self(())
+    }
+}
+
+/// The callbacks that the zone makes into an owner when memory is short. A call that panics counts
+/// as one that freed nothing; reclaim continues with the next shrinker.
 pub trait Shrinker: Debug + Send + Sync {
     /// Returns how many frames it could free. An estimate, never more than it has.
     fn count(&self) -> FrameCount;
@@ -45,7 +66,6 @@ struct Entry {
 }
 
 impl Shrinkers {
-    /// Creates an empty list.
     pub(crate) fn new() -> Self {
         Self { list: Mutex::ranked(sync::Rank::Leaf, Vec::new()) }
     }
@@ -60,7 +80,6 @@ impl Shrinkers {
         id
     }
 
-    /// Removes a registration.
     pub(crate) fn remove(&self, id: u64) {
         self.list.lock().retain(|entry| entry.id != id);
     }

@@ -12,8 +12,8 @@ use crate::units::Pfn;
 pub struct Target<'z> {
     allocator: &'z FrameAllocator,
     pfn: Pfn,
-    /// One frame if the target replaces a frame which is about to be freed: it does not count
-    /// against the limit until then, so that a full zone can be compacted.
+    /// One frame if the target replaces a frame which is about to be freed: it counts against the
+    /// limit only then, so that a full zone can be compacted.
     in_flight: InFlight,
 }
 
@@ -37,11 +37,11 @@ pub enum MigrateError<'z> {
 }
 
 impl<'z> Target<'z> {
-    /// Makes a target of a frame that the caller chose and holds a reference to. When others have
-    /// references to it, it is not frozen, and [`Target::commit`] refuses it.
+    /// Makes a target of a frame that the caller chose and holds a reference to. With other
+    /// references it is not frozen, and [`Target::commit`] refuses it.
     pub(crate) fn from_used(allocator: &'z FrameAllocator, pfn: Pfn) -> Self {
-        let _ = allocator.tables().frames.freeze(pfn);
-        Self { allocator, pfn, in_flight: InFlight::default() }
+        let _ = allocator.tables.frames.freeze(pfn);
+        Self::from_frozen(allocator, pfn)
     }
 
     /// Makes a target of a frame that just came from the buddy lists.
@@ -50,7 +50,7 @@ impl<'z> Target<'z> {
         pfn: Pfn,
         in_flight: InFlight,
     ) -> Self {
-        allocator.tables().frames.change(pfn, State::CACHED, State::FROZEN);
+        allocator.tables.frames.change(pfn, State::CACHED, State::FROZEN);
         Self { allocator, pfn, in_flight }
     }
 
@@ -65,33 +65,29 @@ impl<'z> Target<'z> {
         self.pfn
     }
 
-    /// Returns the allocator of the frame.
     pub(crate) fn allocator(&self) -> &'z FrameAllocator {
         self.allocator
     }
 
     /// Returns whether it is a frozen single frame of this zone: no other thread has it or can
-    /// get it. Targets of the free scanner always are. A caller that chooses targets itself could
-    /// offer any frame that it holds a reference to.
+    /// get it. A caller that chooses targets itself could offer any frame.
     pub(crate) fn is_fresh_in(&self, allocator: &FrameAllocator) -> bool {
         std::ptr::eq(self.allocator, allocator)
-            && allocator.tables().frames.state(self.pfn) == State::FROZEN
+            && allocator.tables.frames.state(self.pfn) == State::FROZEN
     }
 
-    /// Replaces `from`: the new frame gets its owner and its private value. The old frame is left
-    /// to migration, which frees it. The owner writes the new number into its records in the same
-    /// critical section.
+    /// Replaces `from`: the new frame gets its owner and its private value, migration frees the old
+    /// one, and the owner writes the new number into its records in the same critical section.
     ///
-    /// Frames of [`FrameChains`](crate::FrameChains) are replaced by
-    /// [`FrameChains::migrate_frame`](crate::FrameChains::migrate_frame) instead, with the chain
-    /// exclusively held, since the chain's record changes with them.
+    /// Frames of chains are replaced by `FrameChains::migrate_frame` instead, with the chain
+    /// exclusively held, since its record changes with them.
     ///
     /// # Errors
     /// [`MigrateError::Gone`] when the owner has released the old frame. [`MigrateError::Failed`]
     /// when the old frame is in a chain, or the target is not a frozen frame of the same zone.
     /// Nothing has changed then.
     pub fn commit(self, from: &LockedFrame<'_>) -> Result<Committed, MigrateError<'z>> {
-        self.commit_if(from, |_| from.replaced_by() == ReplacedBy::Owner)
+        self.commit_if(from, |_| from.replaced_by == ReplacedBy::Owner)
     }
 
     /// Replaces a frame of a chain of this owner. The caller holds the chain exclusively and
@@ -113,38 +109,31 @@ impl<'z> Target<'z> {
         if !self.is_fresh_in(allocator) {
             return Err(MigrateError::Failed(self));
         }
-        let frames = &allocator.tables().frames;
+        let frames = &allocator.tables.frames;
         let before = frames.update(from.pfn(), |state| {
             state.owner().filter(|&owner| may(owner))?;
             // The isolation's own reference stays, so this is never the last one.
             state.without_owner().without_reference()
         });
         let Some(owner) = before.and_then(State::owner) else {
-            let is_owned = frames.state(from.pfn()).owner().is_some();
-            return Err(if is_owned {
-                MigrateError::Failed(self)
-            } else {
-                MigrateError::Gone(self)
+            return Err(match frames.state(from.pfn()).owner() {
+                Some(_) => MigrateError::Failed(self),
+                None => MigrateError::Gone(self),
             });
         };
-        let (to, in_flight) = self.into_parts();
-        from.note_committed(in_flight);
+        let mut target = std::mem::ManuallyDrop::new(self);
+        let to = target.pfn;
+        from.committed.replace(Some(std::mem::take(&mut target.in_flight)));
         if let Some((private, position)) = frames.private(from.pfn()) {
             frames.set_private(to, private, position);
         }
         frames.change(to, State::FROZEN, State::published(owner));
-        if let Some(lru) = from.lru() {
+        if let Some(lru) = &from.lru {
             // In the owner's critical section, so it cannot have released the new frame yet. The
             // old one is on no list and stays off (S-37).
             lru.put_back(allocator, to);
         }
         Ok(Committed { to })
-    }
-
-    fn into_parts(mut self) -> (Pfn, InFlight) {
-        let parts = (self.pfn, std::mem::take(&mut self.in_flight));
-        std::mem::forget(self);
-        parts
     }
 }
 

@@ -1,33 +1,27 @@
 //! Tests of the zone through its public interface.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::*;
 use crate::compaction::ContigCapture;
 use crate::units::BlockIndex;
+use crate::zones::{take, take_all, take_block, zone_with};
 use crate::{AllocError, Backing, ContigRequest, MigrateType, Order};
 
-fn zone(frames: u64) -> Zone {
-    let backing = if cfg!(miri) { Backing::Heap } else { Backing::Anonymous };
-    Zone::new(ZoneConfig {
-        capacity: FrameCount(frames),
-        backing,
-        lists: Some(2),
-        ..ZoneConfig::default()
+fn zone(frames: u64) -> Arc<Zone> {
+    zone_with(frames, |config| {
+        config.backing = if cfg!(miri) { Backing::Heap } else { Backing::Anonymous };
+        config.lists = Some(2);
     })
-    .expect("a small zone")
-}
-
-fn one(zone: &Zone) -> Result<Frame<'_>, AllocError> {
-    zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed)
 }
 
 #[test]
 fn consecutive_frames_are_adjacent_and_ascending() {
     let zone = zone(2048);
-    let frames: Vec<_> = (0..1200).map(|_| one(&zone).expect("free frames").into_pfn()).collect();
+    let frames: Vec<_> = (0..1200).map(|_| take(&zone).expect("free frames").into_pfn()).collect();
     assert!(frames.windows(2).all(|pair| pair[1].0 == pair[0].0 + 1), "{frames:?}");
-    frames.into_iter().for_each(|pfn| drop(zone.frame_from_pfn(pfn)));
+    frames.into_iter().for_each(|pfn| drop(Frame::new(&zone, pfn)));
     assert_eq!(zone.stats().in_use, FrameCount(0));
 }
 
@@ -37,7 +31,7 @@ fn every_frame_of_the_arena_is_allocated_once() {
     let mut seen = BTreeSet::new();
     let mut held = Vec::new();
     loop {
-        match one(&zone) {
+        match take(&zone) {
             Ok(frame) => {
                 assert!(seen.insert(frame.pfn()), "{} allocated twice", frame.pfn());
                 held.push(frame);
@@ -47,34 +41,34 @@ fn every_frame_of_the_arena_is_allocated_once() {
     }
     assert_eq!(seen.len(), 1536);
     drop(held.pop());
-    assert!(one(&zone).is_ok(), "a freed frame is allocated again");
+    assert!(take(&zone).is_ok(), "a freed frame is allocated again");
 }
 
 #[test]
 fn the_limit_is_exact_while_lists_hold_frames() {
     let zone = zone(4096);
     zone.set_limit(Some(FrameCount(1000)));
-    let mut held: Vec<_> = (0..1000).map(|_| one(&zone).expect("below the limit")).collect();
-    assert_eq!(one(&zone).expect_err("the limit is reached"), AllocError::Limit);
+    let mut held: Vec<_> = (0..1000).map(|_| take(&zone).expect("below the limit")).collect();
+    assert_eq!(take(&zone).expect_err("the limit is reached"), AllocError::Limit);
     for _ in 0..100 {
         drop(held.pop());
-        held.push(one(&zone).expect("one below the limit"));
-        assert_eq!(one(&zone).expect_err("the limit is reached"), AllocError::Limit);
+        held.push(take(&zone).expect("one below the limit"));
+        assert_eq!(take(&zone).expect_err("the limit is reached"), AllocError::Limit);
     }
 }
 
 #[test]
 fn a_lowered_limit_refuses_until_enough_is_freed() {
     let zone = zone(4096);
-    let mut held: Vec<_> = (0..500).map(|_| one(&zone).expect("free frames")).collect();
+    let mut held: Vec<_> = (0..500).map(|_| take(&zone).expect("free frames")).collect();
     zone.set_limit(Some(FrameCount(400)));
     for _ in 0..100 {
-        assert_eq!(one(&zone).expect_err("above the limit"), AllocError::Limit);
+        assert_eq!(take(&zone).expect_err("above the limit"), AllocError::Limit);
         drop(held.pop());
     }
-    assert_eq!(one(&zone).expect_err("at the limit"), AllocError::Limit);
+    assert_eq!(take(&zone).expect_err("at the limit"), AllocError::Limit);
     drop(held.pop());
-    assert!(one(&zone).is_ok());
+    assert!(take(&zone).is_ok());
 }
 
 #[test]
@@ -137,7 +131,7 @@ fn a_full_zone_steals_half_empty_pageblocks() {
 fn released_memory_comes_back_as_zeros() {
     let zone = zone(512);
     let chains = crate::FrameChains::new(
-        std::sync::Arc::new(zone).reserve_owner().expect("the only one"),
+        zone.reserve_owner().expect("the only one"),
         4,
         crate::OwnerWords::default(),
         Backing::Heap,
@@ -159,10 +153,10 @@ fn the_last_frames_are_found_on_other_lists() {
     std::thread::scope(|scope| {
         // Each thread leaves a frame on its list.
         for _ in 0..4 {
-            scope.spawn(|| drop(one(&zone)));
+            scope.spawn(|| drop(take(&zone)));
         }
     });
-    let held: Vec<_> = (0..512).map(|_| one(&zone)).collect();
+    let held: Vec<_> = (0..512).map(|_| take(&zone)).collect();
     assert!(held.iter().all(Result::is_ok));
 }
 
@@ -172,16 +166,14 @@ fn the_last_frames_are_found_on_other_lists() {
 fn a_largest_block_is_freed_while_half_is_isolated() {
     for half in 0..2 {
         let zone = zone(2048);
-        let block = zone
-            .alloc_block(Order::MAX, MigrateType::Movable, Reclaim::NotAllowed)
-            .expect("an empty zone");
+        let block = take_block(&zone, Order::MAX).expect("an empty zone");
         let isolated = BlockIndex(block.first().block().0 + half);
         zone.allocator.buddy.lock().isolate(zone.tables(), isolated).expect("not isolated");
         drop(block);
         zone.check().expect("consistent");
         zone.allocator.buddy.lock().end_isolation(zone.tables(), isolated);
         zone.check().expect("consistent");
-        assert!(zone.alloc_block(Order::MAX, MigrateType::Movable, Reclaim::NotAllowed).is_ok());
+        assert!(take_block(&zone, Order::MAX).is_ok());
     }
 }
 
@@ -198,7 +190,7 @@ fn refused_beside_a_locked_list(zone: &Zone, request: impl Fn() -> Option<()> + 
             answer.send(Ok(request())).expect("the test waits");
         });
         let theirs = answered.recv().expect("sent").expect_err("its list");
-        let other = zone.allocator().list((theirs + 1) % 16).lock();
+        let other = zone.allocator().lists[(theirs + 1) % 16].lock();
         go.send(()).expect("the thread waits");
         let result = answered.recv_timeout(std::time::Duration::from_secs(20));
         drop(other);
@@ -215,12 +207,12 @@ fn refused_beside_a_locked_list(zone: &Zone, request: impl Fn() -> Option<()> + 
 #[test]
 fn a_capture_waits_for_a_frame_being_freed() {
     let zone = zone(512);
-    let frame = one(&zone).expect("an empty zone");
+    let frame = take(&zone).expect("an empty zone");
     zone.drain();
     let pfn = frame.into_pfn();
     std::thread::scope(|scope| {
         // As `FrameAllocator::push`, with another thread in between.
-        let mut list = zone.allocator().list(0).lock();
+        let mut list = zone.allocator().lists[0].lock();
         zone.tables().frames.put(pfn).expect("in use");
         let block_state = zone.tables().blocks.state(pfn.block());
         assert!(!block_state.isolated);
@@ -244,24 +236,17 @@ fn a_capture_waits_for_a_frame_being_freed() {
 /// list for any time.
 #[test]
 fn a_refusal_waits_for_no_empty_list() {
-    let limit = Some(FrameCount(64));
-    let lists = Some(16);
-    let config = ZoneConfig {
-        capacity: FrameCount(1024),
-        limit,
-        lists,
-        backing: Backing::Heap,
-        ..ZoneConfig::default()
-    };
-    let zone = Zone::new(config).expect("a small zone");
-    let take = || zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed);
-    let held: Vec<_> = std::iter::from_fn(|| take().ok()).collect();
+    let zone = zone_with(1024, |config| {
+        config.limit = Some(FrameCount(64));
+        config.lists = Some(16);
+    });
+    let held = take_all(&zone);
     assert_eq!(held.len(), 64);
-    refused_beside_a_locked_list(&zone, || take().map(drop).ok());
+    refused_beside_a_locked_list(&zone, || take(&zone).map(drop).ok());
     refused_beside_a_locked_list(&zone, || zone.reserve(FrameCount(1)).map(drop).ok());
     refused_beside_a_locked_list(&zone, || ContigCapture::begin(&zone, Pfn(512), 4).map(drop).ok());
     // Frames on the list of another thread can be allocated.
     std::thread::scope(|scope| _ = scope.spawn(|| drop(held)));
-    assert_eq!(std::iter::from_fn(|| take().ok()).collect::<Vec<_>>().len(), 64);
+    assert_eq!(take_all(&zone).len(), 64);
     zone.check().expect("consistent");
 }

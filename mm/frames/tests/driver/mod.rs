@@ -2,14 +2,34 @@
 //! of them pinned for a long time while the hardware has their addresses. Each frame has a tag,
 //! which moves with it.
 
+pub(crate) mod zones;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, Weak};
 
 use frames::{
-    AllocError, Committed, FrameCount, LockedFrame, MigrateError, MigrateMode, MovableOps, Owner,
-    Pfn, Reclaim, Target, Zone,
+    AllocError, Block, Committed, FrameCount, LockedFrame, MigrateError, MigrateMode, MigrateType,
+    MovableOps, NoLocksHeld, Order, Owner, PAGEBLOCK_FRAMES, Pfn, Reclaim, Target, Zone,
+    ZoneConfig,
 };
+
+/// Creates a zone of `blocks` pageblocks on the heap with two per-CPU lists.
+pub(crate) fn zone_of_blocks(blocks: u32, change: impl FnOnce(&mut ZoneConfig)) -> Arc<Zone> {
+    zones::zone_with((blocks * PAGEBLOCK_FRAMES).into(), |config| {
+        config.lists = Some(2);
+        change(config);
+    })
+}
+
+/// Allocates a block; memory is compacted for it if necessary.
+pub(crate) fn compacted_block(
+    zone: &Zone,
+    order: Order,
+    migrate_type: MigrateType,
+) -> Result<Block<'_>, AllocError> {
+    zone.alloc_block(order, migrate_type, Reclaim::Allowed(NoLocksHeld::promise()))
+}
 
 /// How the driver responds when one of its frames is to be moved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -2,15 +2,13 @@
 
 use std::sync::Arc;
 
-use sync::thread;
-
 use super::super::*;
-use crate::{Backing, FrameCount, Reclaim, Zone, ZoneConfig};
+use crate::zones::{beside, zone_with};
+use crate::{Backing, Reclaim};
 
 fn one_frame() -> (Arc<FrameChains>, ChainId) {
-    let backing = Backing::AnonymousSmall;
-    let zone = Zone::new(ZoneConfig { capacity: FrameCount(8), backing, ..ZoneConfig::default() });
-    let owner = Arc::new(zone.expect("a small zone")).reserve_owner().expect("the only one");
+    let zone = zone_with(8, |config| config.backing = Backing::AnonymousSmall);
+    let owner = zone.reserve_owner().expect("the only one");
     let chains =
         FrameChains::new(owner, 4, OwnerWords::default(), Backing::Heap).expect("small tables");
     let mut fresh = chains.create(ChainKind::Single, 1).expect("room");
@@ -27,15 +25,12 @@ fn one_frame() -> (Arc<FrameChains>, ChainId) {
 fn reader_against_writer() {
     sync::model(|| {
         let (chains, id) = one_frame();
-        let writer = {
-            let chains = Arc::clone(&chains);
-            thread::spawn(move || {
-                if let Some(mut held) = chains.try_exclusive(id) {
-                    held.pieces_mut(0..8).expect("inside").0.fill(2);
-                    let _ = held.release();
-                }
-            })
-        };
+        let writer = beside(&chains, move |chains| {
+            if let Some(mut held) = chains.try_exclusive(id) {
+                held.pieces_mut(0..8).expect("inside").0.fill(2);
+                let _ = held.release();
+            }
+        });
         let shared = chains.share(id).expect("live");
         let bytes = shared.pieces(0..8).expect("inside").0;
         assert!(bytes == [1; 8] || bytes == [2; 8]);
@@ -50,13 +45,10 @@ fn reader_against_writer() {
 fn pending_work_is_found_by_exactly_one() {
     sync::model(|| {
         let (chains, id) = one_frame();
-        let reader = {
-            let chains = Arc::clone(&chains);
-            thread::spawn(move || {
-                let shared = chains.share(id)?;
-                Some(shared.release() == ReleaseStatus::Pending && free_deferred(&chains, id))
-            })
-        };
+        let reader = beside(&chains, move |chains| {
+            let shared = chains.share(id)?;
+            Some(shared.release() == ReleaseStatus::Pending && free_deferred(chains, id))
+        });
         let mut done = 0;
         loop {
             if free_deferred(&chains, id) {
@@ -79,19 +71,16 @@ fn s13_a_mark_and_the_last_to_leave() {
     sync::model(|| {
         let (chains, id) = one_frame();
         let shared = chains.share(id).expect("live");
-        let marker = {
-            let chains = Arc::clone(&chains);
-            thread::spawn(move || {
-                loop {
-                    if free_deferred(&chains, id) {
-                        return true;
-                    }
-                    if chains.mark_pending(id) {
-                        return false;
-                    }
+        let marker = beside(&chains, move |chains| {
+            loop {
+                if free_deferred(chains, id) {
+                    return true;
                 }
-            })
-        };
+                if chains.mark_pending(id) {
+                    return false;
+                }
+            }
+        });
         let by_reader = shared.release() == ReleaseStatus::Pending && free_deferred(&chains, id);
         let by_marker = marker.join().expect("no panic");
         assert!(by_reader != by_marker, "the work is done once: {by_reader} {by_marker}");
@@ -109,18 +98,15 @@ fn free_deferred(chains: &FrameChains, id: ChainId) -> bool {
 fn share_against_destroy_and_reuse() {
     sync::model(|| {
         let (chains, id) = one_frame();
-        let owner = {
-            let chains = Arc::clone(&chains);
-            thread::spawn(move || {
-                if !free_deferred(&chains, id) {
-                    return;
-                }
-                let mut fresh = chains.create(ChainKind::Single, 2).expect("room");
-                fresh.attach(0, Reclaim::NotAllowed).expect("room");
-                fresh.pieces_mut(0..8).expect("inside").0.fill(3);
-                let _ = fresh.release();
-            })
-        };
+        let owner = beside(&chains, move |chains| {
+            if !free_deferred(chains, id) {
+                return;
+            }
+            let mut fresh = chains.create(ChainKind::Single, 2).expect("room");
+            fresh.attach(0, Reclaim::NotAllowed).expect("room");
+            fresh.pieces_mut(0..8).expect("inside").0.fill(3);
+            let _ = fresh.release();
+        });
         if let Some(shared) = chains.share(id) {
             let expected = if shared.tag() == 1 { 1 } else { 3 };
             assert_eq!(shared.pieces(0..8).expect("inside").0, [expected; 8]);
@@ -137,10 +123,7 @@ fn s34_a_sleeping_reader_is_woken() {
     sync::model(|| {
         let (chains, id) = one_frame();
         let held = chains.try_exclusive(id).expect("idle");
-        let reader = {
-            let chains = Arc::clone(&chains);
-            thread::spawn(move || chains.share(id).map(Shared::release))
-        };
+        let reader = beside(&chains, move |chains| chains.share(id).map(Shared::release));
         let marked = chains.mark_pending(id);
         assert_eq!(held.release() == ReleaseStatus::Pending, marked);
         assert!(reader.join().expect("no panic").is_some(), "the chain is live");
@@ -153,10 +136,7 @@ fn s34_a_sleeping_reader_sees_the_end() {
     sync::model(|| {
         let (chains, id) = one_frame();
         let held = chains.try_exclusive(id).expect("idle");
-        let reader = {
-            let chains = Arc::clone(&chains);
-            thread::spawn(move || chains.share(id).is_none())
-        };
+        let reader = beside(&chains, move |chains| chains.share(id).is_none());
         held.destroy();
         assert!(reader.join().expect("no panic"), "the chain is gone");
     });

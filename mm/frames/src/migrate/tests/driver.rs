@@ -105,7 +105,7 @@ impl MovableOps for Driver {
 
     fn putback(&self, frame: &LockedFrame<'_>) {
         assert!(
-            frame.allocator().tables().frames.state(frame.pfn()).is_isolated(),
+            frame.allocator().tables.frames.state(frame.pfn()).is_isolated(),
             "R-062: still marked inside putback"
         );
         self.putbacks.fetch_add(1, Relaxed);

@@ -2,25 +2,22 @@
 
 use std::sync::Arc;
 
-use sync::thread;
-
 use super::super::*;
 use crate::compaction::ContigCapture;
 use crate::store::Store;
 use crate::units::BlockIndex;
+use crate::zones::{beside, heap_zone, take, take_all};
 use crate::{
-    Backing, Budget, ChainId, ChainKind, Committed, FrameChains, FrameCount, LockedFrame,
-    MigrateError, MigrateType, Pfn, Reclaim, Target, Zone, ZoneConfig,
+    Budget, ChainId, ChainKind, Committed, FrameChains, FrameCount, LockedFrame, MigrateError,
+    MovableOps, Pfn, Reclaim, Target, Zone,
 };
 
+fn empty_store() -> Arc<Store> {
+    Store::new(heap_zone(8).reserve_owner().expect("a number"), 4)
+}
+
 fn store() -> (Arc<Store>, ChainId, Pfn) {
-    let zone = Zone::new(ZoneConfig {
-        capacity: FrameCount(8),
-        backing: Backing::Heap,
-        ..ZoneConfig::default()
-    });
-    let store =
-        Store::new(Arc::new(zone.expect("a tiny zone")).reserve_owner().expect("a number"), 4);
+    let store = empty_store();
     let id = store.filled(ChainKind::Single, 1, 7);
     // The first frame of a zone.
     (store, id, Pfn(0))
@@ -28,7 +25,7 @@ fn store() -> (Arc<Store>, ChainId, Pfn) {
 
 /// Tries once to move the frame, with a target taken beforehand so that the model stays small.
 fn migrate(zone: &Zone, pfn: Pfn) -> Option<Migration> {
-    let mut target = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok();
+    let mut target = take(zone).ok();
     let isolated = zone.isolate(pfn)?;
     let mut batch = vec![isolated];
     let done = zone.migrate_pages(&mut batch, &mut |_| target.take(), MigrateMode::Async);
@@ -45,10 +42,7 @@ fn in_use(zone: &Zone) -> u64 {
 fn s01_reader_against_migrate() {
     sync::model(|| {
         let (store, id, pfn) = store();
-        let mover = {
-            let store = Arc::clone(&store);
-            thread::spawn(move || migrate(store.chains.zone(), pfn))
-        };
+        let mover = beside(&store, move |store| migrate(store.zone(), pfn));
         let shared = store.chains.share(id).expect("live");
         assert_eq!(shared.pieces(0..8).expect("there").0, [7; 8]);
         store.left(id, shared.release());
@@ -56,8 +50,8 @@ fn s01_reader_against_migrate() {
         let shared = store.chains.share(id).expect("live");
         assert_eq!(shared.pieces(0..8).expect("there").0, [7; 8]);
         drop(shared);
-        assert_eq!(in_use(store.chains.zone()), 1);
-        store.chains.zone().check().expect("consistent");
+        assert_eq!(in_use(store.zone()), 1);
+        store.zone().check().expect("consistent");
     });
 }
 
@@ -67,14 +61,11 @@ fn s01_reader_against_migrate() {
 fn s12_free_against_isolate_and_migrate() {
     sync::model(|| {
         let (store, id, pfn) = store();
-        let mover = {
-            let store = Arc::clone(&store);
-            thread::spawn(move || migrate(store.chains.zone(), pfn))
-        };
+        let mover = beside(&store, move |store| migrate(store.zone(), pfn));
         store.end(id);
         mover.join().expect("no panic");
-        assert_eq!(in_use(store.chains.zone()), 0, "freed, wherever it was");
-        store.chains.zone().check().expect("consistent");
+        assert_eq!(in_use(store.zone()), 0, "freed, wherever it was");
+        store.zone().check().expect("consistent");
     });
 }
 
@@ -83,20 +74,17 @@ fn s12_free_against_isolate_and_migrate() {
 fn s03_isolate_against_isolate() {
     sync::model(|| {
         let (store, id, pfn) = store();
-        let other = {
-            let store = Arc::clone(&store);
-            thread::spawn(move || store.chains.zone().isolate(pfn).is_some())
-        };
-        let mine = store.chains.zone().isolate(pfn);
+        let other = beside(&store, move |store| store.zone().isolate(pfn).is_some());
+        let mine = store.zone().isolate(pfn);
         let got = mine.is_some();
         if got {
-            assert!(store.chains.zone().isolate(pfn).is_none(), "isolated once");
+            assert!(store.zone().isolate(pfn).is_none(), "isolated once");
         }
         drop(mine);
         let theirs = other.join().expect("no panic");
         assert!(got || theirs, "one of them gets it");
         store.chains.try_exclusive(id).expect("idle").destroy();
-        store.chains.zone().check().expect("consistent");
+        store.zone().check().expect("consistent");
     });
 }
 
@@ -105,22 +93,13 @@ fn s03_isolate_against_isolate() {
 #[test]
 fn s05_get_against_attach() {
     sync::model(|| {
-        let zone = Zone::new(ZoneConfig {
-            capacity: FrameCount(8),
-            backing: Backing::Heap,
-            ..ZoneConfig::default()
+        let store = empty_store();
+        let looker = beside(&store, |store| {
+            // The first frame of a new zone is the one that is attached.
+            let Some(found) = store.zone().get(Pfn(0)) else { return };
+            let state = store.zone().tables().frames.state(found.pfn());
+            assert!(state.owner().is_some(), "a reference to a frame that is not published");
         });
-        let store =
-            Store::new(Arc::new(zone.expect("a tiny zone")).reserve_owner().expect("a number"), 4);
-        let looker = {
-            let store = Arc::clone(&store);
-            thread::spawn(move || {
-                // The first frame of a new zone is the one that is attached.
-                let Some(found) = store.zone().get(Pfn(0)) else { return };
-                let state = store.zone().tables().frames.state(found.pfn());
-                assert!(state.owner().is_some(), "a reference to a frame that is not published");
-            })
-        };
         let id = store.filled(ChainKind::Single, 1, 7);
         looker.join().expect("no panic");
         store.assert_filled(id, 1, 7);
@@ -149,20 +128,13 @@ fn s39_reclaim_from_owner_against_isolate() {
         fn putback(&self, _: &LockedFrame<'_>) {}
     }
     sync::model(|| {
-        let zone = Zone::new(ZoneConfig {
-            capacity: FrameCount(8),
-            backing: Backing::Heap,
-            ..ZoneConfig::default()
-        });
-        let zone = Arc::new(zone.expect("a tiny zone"));
+        let zone = heap_zone(8);
         let plain: Arc<dyn MovableOps> = Arc::new(Plain);
-        let owner = zone.register(Arc::downgrade(&plain)).expect("a number");
+        let owner = zone.reserve_owner().expect("a number");
+        owner.publish(Arc::downgrade(&plain));
         let frame = zone.alloc_frame(owner.migrate_type(), Reclaim::NotAllowed).expect("room");
         let pfn = owner.set_movable(frame, 0, 0).expect("no other reference");
-        let scanner = {
-            let zone = Arc::clone(&zone);
-            thread::spawn(move || zone.isolate(pfn).map(|held| held.pfn()))
-        };
+        let scanner = beside(&zone, move |zone| zone.isolate(pfn).map(|held| held.pfn()));
         let back = owner.reclaim_from_owner(pfn);
         if back.is_some() {
             // A scanner that is done may still have its reference for a moment, but not the
@@ -189,14 +161,11 @@ fn s39_reclaim_from_owner_against_isolate() {
 fn r008_last_put_against_get() {
     sync::model(|| {
         let (store, id, pfn) = store();
-        let other = {
-            let store = Arc::clone(&store);
-            thread::spawn(move || store.chains.zone().get(pfn).is_some())
-        };
+        let other = beside(&store, move |store| store.zone().get(pfn).is_some());
         store.chains.try_exclusive(id).expect("idle").destroy();
         other.join().expect("no panic");
-        assert_eq!(in_use(store.chains.zone()), 0);
-        store.chains.zone().check().expect("consistent");
+        assert_eq!(in_use(store.zone()), 0);
+        store.zone().check().expect("consistent");
     });
 }
 
@@ -207,10 +176,7 @@ fn b10_the_end_of_an_owner_against_migrate() {
     sync::model(|| {
         let (store, id, pfn) = store();
         let zone = Arc::clone(store.chains.zone());
-        let mover = {
-            let zone = Arc::clone(&zone);
-            thread::spawn(move || migrate(&zone, pfn))
-        };
+        let mover = beside(&zone, move |zone| migrate(zone, pfn));
         store.end(id);
         drop(store);
         mover.join().expect("no panic");
@@ -225,13 +191,10 @@ fn b10_the_end_of_an_owner_against_migrate() {
 fn s05_isolate_against_a_fresh_frame() {
     sync::model(|| {
         let (store, ..) = store();
-        let zone = store.chains.zone();
-        let frame = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("room");
+        let zone = store.zone();
+        let frame = take(zone).expect("room");
         let pfn = frame.pfn();
-        let scanner = {
-            let zone = Arc::clone(zone);
-            thread::spawn(move || zone.isolate(pfn).is_some())
-        };
+        let scanner = beside(&store, move |store| store.zone().isolate(pfn).is_some());
         drop(frame.try_lock().expect("only its owner locks it"));
         assert!(!scanner.join().expect("no panic"));
     });
@@ -245,25 +208,18 @@ fn r008_the_last_put_publishes_the_bytes() {
     sync::model(|| {
         let (store, id, pfn) = store();
         // All other frames are taken, so that the next allocation gets this one.
-        while let Ok(frame) =
-            store.chains.zone().alloc_frame(MigrateType::Movable, Reclaim::NotAllowed)
-        {
-            std::mem::forget(frame);
-        }
+        take_all(store.zone()).into_iter().for_each(std::mem::forget);
         // Isolated beforehand, so that the model's few preemptions are left for what follows.
-        let isolated = store.chains.zone().isolate(pfn);
-        let owner = {
-            let store = Arc::clone(&store);
-            thread::spawn(move || {
-                let mut held = store.chains.try_exclusive(id).expect("idle");
-                held.pieces_mut(0..8).expect("inside").0.fill(2);
-                held.destroy();
-            })
-        };
+        let isolated = store.zone().isolate(pfn);
+        let owner = beside(&store, move |store| {
+            let mut held = store.chains.try_exclusive(id).expect("idle");
+            held.pieces_mut(0..8).expect("inside").0.fill(2);
+            held.destroy();
+        });
         drop(isolated);
         write_to_a_fresh_frame(&store.chains);
         owner.join().expect("no panic");
-        store.chains.zone().check().expect("consistent");
+        store.zone().check().expect("consistent");
     });
 }
 
@@ -282,25 +238,20 @@ fn write_to_a_fresh_frame(chains: &FrameChains) {
 fn s01_a_frame_is_not_used_again_under_its_reader() {
     sync::model(|| {
         let (store, id, pfn) = store();
-        let zone = store.chains.zone();
+        let zone = store.zone();
         // One frame is left as target, so that the next allocation gets the old frame.
-        let spare = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("room");
-        while let Ok(frame) = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed) {
-            std::mem::forget(frame);
-        }
+        let spare = take(zone).expect("room");
+        take_all(zone).into_iter().for_each(std::mem::forget);
         drop(spare);
         let shared = store.chains.share(id).expect("live");
-        let mover = {
-            let store = Arc::clone(&store);
-            thread::spawn(move || {
-                migrate(store.chains.zone(), pfn);
-                write_to_a_fresh_frame(&store.chains);
-            })
-        };
+        let mover = beside(&store, move |store| {
+            migrate(store.zone(), pfn);
+            write_to_a_fresh_frame(&store.chains);
+        });
         assert_eq!(shared.pieces(0..8).expect("there").0, [7; 8]);
         drop(shared);
         mover.join().expect("no panic");
-        store.chains.zone().check().expect("consistent");
+        store.zone().check().expect("consistent");
     });
 }
 
@@ -331,12 +282,7 @@ fn at_the_limit(work: impl Fn(&Zone, Isolated<'_>, Target<'_>) + Copy + Send + S
         let zone = store.zone();
         zone.set_limit(Some(FrameCount(1)));
         let (isolated, target) = (zone.isolate(pfn).expect("idle"), in_flight(zone));
-        let taker = {
-            let store = Arc::clone(&store);
-            thread::spawn(move || {
-                store.zone().alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).is_ok()
-            })
-        };
+        let taker = beside(&store, |store| take(store.zone()).is_ok());
         work(zone, isolated, target);
         assert!(!taker.join().expect("no panic"), "a frame above the limit");
         assert_eq!(in_use(zone), 1);
@@ -369,12 +315,7 @@ fn r108_the_limit_against_a_capture() {
         let zone = store.zone();
         zone.set_limit(Some(FrameCount(2)));
         let mut capture = ContigCapture::begin(zone, pfn, 1).expect("room for one");
-        let taker = {
-            let store = Arc::clone(&store);
-            thread::spawn(move || {
-                store.zone().alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).is_ok()
-            })
-        };
+        let taker = beside(&store, |store| take(store.zone()).is_ok());
         capture.acquire(MigrateMode::Async, Budget::unlimited().start()).expect("idle");
         capture.keep();
         assert!(!taker.join().expect("no panic"), "a frame above the limit");

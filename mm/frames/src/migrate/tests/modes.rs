@@ -21,7 +21,7 @@ fn busy(mode: MigrateMode) -> (u64, Duration) {
     let driver = Driver::new(&zone);
     driver.answers(Answer::AgainTimes(u32::MAX));
     let mut batch = vec![zone.isolate(driver.take()).expect("movable")];
-    let mut fresh = |_| zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok();
+    let mut fresh = |_| take(&zone).ok();
     let (before, start) = (waits(), Instant::now());
     let done = zone.migrate_pages(&mut batch, &mut fresh, mode);
     let (waited, took) = (waits() - before, start.elapsed());
@@ -49,7 +49,7 @@ fn r029_no_mode_waits_when_nothing_is_busy() {
             let driver = Driver::new(&zone);
             driver.answers(answer);
             let mut batch = vec![zone.isolate(driver.take()).expect("movable")];
-            let mut fresh = |_| zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok();
+            let mut fresh = |_| take(&zone).ok();
             let before = waits();
             let done = zone.migrate_pages(&mut batch, &mut fresh, mode);
             assert_eq!(waits() - before, 0, "{mode:?} {answer:?}: {done:?}");

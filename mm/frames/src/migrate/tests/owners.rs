@@ -4,11 +4,7 @@ use super::*;
 
 /// Returns whether `work` panics. Suppresses the panic's message.
 fn refused(work: impl FnOnce()) -> bool {
-    let quiet = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
-    let refused = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_err();
-    std::panic::set_hook(quiet);
-    refused
+    quietly(|| std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_err())
 }
 
 /// R-289 for frames, R-011: an owner releases only its own frames, and each once, whether frames
@@ -48,20 +44,14 @@ fn r072_set_movable_refuses_an_owned_frame() {
             "it belongs to another owner"
         );
         assert_eq!((zone.tables().frames.private(pfn), references(&zone, pfn)), (Some((41, 3)), 1));
-        let strange =
-            elsewhere.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("room");
+        let strange = take(&elsewhere).expect("room");
         let pfn_there = strange.pfn();
         assert_eq!(
             other.set_movable(strange, 7, 7),
             Err(SetMovableError::OtherZone { pfn: pfn_there })
         );
         assert_eq!(elsewhere.stats().in_use, FrameCount(0), "freed in its own zone");
-        let block = zone.alloc_block(
-            Order::new(2).expect("small"),
-            MigrateType::Movable,
-            Reclaim::NotAllowed,
-        );
-        let block = block.expect("room");
+        let block = take_block(&zone, Order::new(2).expect("small")).expect("room");
         let first = block.first();
         let of_block = other.set_movable(zone.get(first).expect("in use"), 7, 7);
         assert_eq!(of_block, Err(SetMovableError::Taken { pfn: first }), "a block is no frame");

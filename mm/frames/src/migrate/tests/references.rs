@@ -12,15 +12,15 @@ fn r007_each_mark_keeps_the_last_reference() {
     let zone = zone();
     let owner = zone.reserve_owner().expect("a number");
     let id: OwnerId = owner.id();
-    let pfn = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("room").into_pfn();
+    let pfn = take(&zone).expect("room").into_pfn();
     let (plain, frames) = (state(&zone, pfn), &zone.tables().frames);
     let owned = |state: State| state.owned_by(id).expect("it has no owner");
     let marks: [(State, PutError); 5] = [
-        (plain.locked(), PutError::Busy { pfn }),
-        (plain.isolated(), PutError::Busy { pfn }),
-        (plain.locked().isolated(), PutError::Busy { pfn }),
-        (owned(plain), PutError::Movable { pfn }),
-        (owned(plain).isolated(), PutError::Busy { pfn }),
+        (plain.locked(), PutError::Busy(pfn)),
+        (plain.isolated(), PutError::Busy(pfn)),
+        (plain.locked().isolated(), PutError::Busy(pfn)),
+        (owned(plain), PutError::Movable(pfn)),
+        (owned(plain).isolated(), PutError::Busy(pfn)),
     ];
     frames.set_private(pfn, 41, 3);
     for (marked, error) in marks {
@@ -33,7 +33,7 @@ fn r007_each_mark_keeps_the_last_reference() {
     }
     frames.update(pfn, |_| Some(plain));
     assert_eq!(zone.allocator().put(pfn), Ok(()));
-    assert_eq!(zone.allocator().put(pfn), Err(PutError::NotInUse { pfn }));
+    assert_eq!(zone.allocator().put(pfn), Err(PutError::NotInUse(pfn)));
     assert_eq!(state(&zone, pfn).references(), 0);
     zone.check().expect("consistent");
 }

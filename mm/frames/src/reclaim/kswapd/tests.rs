@@ -4,10 +4,8 @@ use std::sync::{Mutex, Weak};
 use std::time::Instant;
 
 use super::*;
-use crate::{
-    Backing, Frame, MigrateType, Order, OwnedBlock, Pressure, Reclaim, Shrinker, ShrinkerPriority,
-    ZoneConfig,
-};
+use crate::zones::zone_with;
+use crate::{Frame, MigrateType, Order, OwnedBlock, Pressure, Reclaim, Shrinker, ShrinkerPriority};
 
 /// The limit of the zone.
 const LIMIT: u64 = 4096;
@@ -43,14 +41,7 @@ impl Shrinker for Cache {
 }
 
 fn zone() -> Arc<Zone> {
-    let limit = Some(FrameCount(LIMIT));
-    let config = ZoneConfig {
-        capacity: FrameCount(8192),
-        limit,
-        backing: Backing::Heap,
-        ..ZoneConfig::default()
-    };
-    Arc::new(Zone::new(config).expect("a small zone"))
+    zone_with(8192, |config| config.limit = Some(FrameCount(LIMIT)))
 }
 
 fn wait_for(what: &str, mut done: impl FnMut() -> bool) {

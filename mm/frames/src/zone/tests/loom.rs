@@ -3,9 +3,10 @@
 //! Run with
 //! `RUSTFLAGS="--cfg loom" cargo test -p memzip-frames --release --target-dir target/loom`.
 
-use sync::{Arc, thread};
+use sync::Arc;
 
 use super::super::*;
+use crate::zones::{beside, take};
 use crate::{AllocError, Backing, MigrateType};
 
 fn zone(limit: Option<u64>) -> Arc<Zone> {
@@ -35,17 +36,8 @@ fn model(check: impl Fn() + Sync + Send + 'static) {
 fn two_threads_never_own_the_same_frame() {
     model(|| {
         let zone = zone(None);
-        let other = {
-            let zone = Arc::clone(&zone);
-            thread::spawn(move || {
-                let frame = zone
-                    .alloc_frame(MigrateType::Movable, Reclaim::NotAllowed)
-                    .expect("free frames");
-                frame.into_pfn()
-            })
-        };
-        let mine =
-            zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("free frames");
+        let other = beside(&zone, |zone| take(zone).expect("free frames").into_pfn());
+        let mine = take(&zone).expect("free frames");
         let theirs = other.join().expect("no panic");
         assert_ne!(mine.pfn(), theirs);
         drop(mine);
@@ -58,28 +50,20 @@ fn two_threads_never_own_the_same_frame() {
 fn a_limit_of_one_refuses_only_while_it_is_used() {
     model(|| {
         let zone = zone(Some(1));
-        let other = {
-            let zone = Arc::clone(&zone);
-            thread::spawn(move || {
-                match zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed) {
-                    Ok(frame) => {
-                        drop(frame);
-                        true
-                    }
-                    Err(error) => {
-                        assert_eq!(error, AllocError::Limit);
-                        false
-                    }
-                }
-            })
-        };
-        let mine = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).map(drop).is_ok();
+        let other = beside(&zone, |zone| match take(zone) {
+            Ok(frame) => {
+                drop(frame);
+                true
+            }
+            Err(error) => {
+                assert_eq!(error, AllocError::Limit);
+                false
+            }
+        });
+        let mine = take(&zone).map(drop).is_ok();
         let theirs = other.join().expect("no panic");
         assert!(mine || theirs, "the first of them has the frame");
-        assert!(
-            zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).is_ok(),
-            "the frame is free now"
-        );
+        assert!(take(&zone).is_ok(), "the frame is free now");
         zone.check().expect("consistent");
     });
 }
@@ -89,19 +73,13 @@ fn a_limit_of_one_refuses_only_while_it_is_used() {
 fn a_get_against_the_last_put_wins_or_fails() {
     model(|| {
         let zone = zone(None);
-        let pfn = zone
-            .alloc_frame(MigrateType::Movable, Reclaim::NotAllowed)
-            .expect("free frames")
-            .into_pfn();
-        let other = {
-            let zone = Arc::clone(&zone);
-            // Races with the last put: either it comes too late, or the frame lives until this
-            // reference is put.
-            thread::spawn(move || zone.get(pfn).map(drop).is_some())
-        };
+        let pfn = take(&zone).expect("free frames").into_pfn();
+        // Races with the last put: either it comes too late, or the frame lives until this
+        // reference is put.
+        let other = beside(&zone, move |zone| zone.get(pfn).map(drop).is_some());
         // As a chain does: the reference that the number stands for becomes a value again.
         drop(zone.get(pfn).expect("in use"));
-        drop(zone.frame_from_pfn(pfn));
+        drop(Frame::new(&zone, pfn));
         let _ = other.join().expect("no panic");
         assert!(zone.get(pfn).is_none());
         assert_eq!(zone.stats().in_use, FrameCount(0));
@@ -113,12 +91,9 @@ fn a_get_against_the_last_put_wins_or_fails() {
 fn a_trim_and_an_allocation_do_not_lose_a_pageblock() {
     model(|| {
         let zone = zone(None);
-        drop(zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed));
-        let other = {
-            let zone = Arc::clone(&zone);
-            thread::spawn(move || zone.trim())
-        };
-        let frame = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed);
+        drop(take(&zone));
+        let other = beside(&zone, Zone::trim);
+        let frame = take(&zone);
         assert!(frame.is_ok(), "there is always a free frame");
         other.join().expect("no panic");
         zone.check().expect("consistent");
@@ -131,13 +106,8 @@ fn a_trim_and_an_allocation_do_not_lose_a_pageblock() {
 fn a_frame_freed_in_an_isolated_block_is_not_lost() {
     model(|| {
         let zone = zone(None);
-        let frame =
-            zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("free frames");
-        let pfn = frame.into_pfn();
-        let other = {
-            let zone = Arc::clone(&zone);
-            thread::spawn(move || drop(zone.frame_from_pfn(pfn)))
-        };
+        let pfn = take(&zone).expect("free frames").into_pfn();
+        let other = beside(&zone, move |zone| drop(Frame::new(zone, pfn)));
         let isolated = {
             let mut all = zone.allocator.buddy.lock();
             all.isolate(zone.tables(), pfn.block()).is_ok()
@@ -162,17 +132,10 @@ fn a_reserved_frame_is_never_taken_by_another_thread() {
     model(|| {
         let zone = zone(Some(2));
         let mut reservation = zone.reserve(FrameCount(1)).expect("room for two");
-        let other = {
-            let zone = Arc::clone(&zone);
-            thread::spawn(move || {
-                let first = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed);
-                let second = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed);
-                assert!(
-                    first.is_ok() && second.is_err(),
-                    "one of two frames is reserved, then taken"
-                );
-            })
-        };
+        let other = beside(&zone, |zone| {
+            let (first, second) = (take(zone), take(zone));
+            assert!(first.is_ok() && second.is_err(), "one of two frames is reserved, then taken");
+        });
         let mine = reservation.take(MigrateType::Movable).expect("reserved");
         other.join().expect("no panic");
         assert_eq!(zone.stats().reserved, FrameCount(0));
@@ -187,23 +150,18 @@ fn a_charge_and_a_frame_do_not_both_get_the_rest() {
     model(|| {
         let zone = zone(None);
         let needed = {
-            let frame =
-                zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("free frames");
-            drop(frame);
+            drop(take(&zone).expect("free frames"));
             let held = zone.stats().memory_bytes;
             zone.trim();
             held
         };
         zone.set_memory_limit(Some(needed + 10));
-        let other = {
-            let zone = Arc::clone(&zone);
-            thread::spawn(move || {
-                let first = zone.charge(40).is_ok();
-                zone.uncharge(if first { 40 } else { 0 });
-                zone.charge(40).is_ok()
-            })
-        };
-        let frame = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed);
+        let other = beside(&zone, |zone| {
+            let first = zone.charge(40).is_ok();
+            zone.uncharge(if first { 40 } else { 0 });
+            zone.charge(40).is_ok()
+        });
+        let frame = take(&zone);
         let charged = other.join().expect("no panic");
         assert!(frame.is_ok() != charged, "{frame:?} and {charged}");
         assert!(zone.stats().memory_bytes <= needed + 10);

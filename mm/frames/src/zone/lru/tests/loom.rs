@@ -2,21 +2,14 @@
 
 use std::sync::Arc;
 
-use sync::thread;
-
 use super::super::*;
 use crate::store::Store;
-use crate::{Backing, ChainId, ChainKind, MigrateMode, MigrateType, Reclaim, Zone, ZoneConfig};
+use crate::zones::{beside, heap_zone, take};
+use crate::{ChainId, ChainKind, MigrateMode};
 
 /// Creates a cache of one frame, which is the first of its zone.
 fn cache() -> (Arc<Store>, ChainId, Pfn) {
-    let zone = Zone::new(ZoneConfig {
-        capacity: FrameCount(8),
-        backing: Backing::Heap,
-        ..ZoneConfig::default()
-    });
-    let cache =
-        Store::new(Arc::new(zone.expect("a tiny zone")).reserve_lru_owner().expect("a number"), 4);
+    let cache = Store::new(heap_zone(8).reserve_lru_owner().expect("a number"), 4);
     let id = cache.filled(ChainKind::Single, 1, 7);
     assert!(cache.lru().add(Pfn(0)));
     (cache, id, Pfn(0))
@@ -45,10 +38,7 @@ fn is_empty(cache: &Store) {
 fn r026_putback_against_release() {
     sync::model(|| {
         let (cache, id, pfn) = cache();
-        let other = {
-            let cache = Arc::clone(&cache);
-            thread::spawn(move || drop(cache.zone().isolate(pfn)))
-        };
+        let other = beside(&cache, move |cache| drop(cache.zone().isolate(pfn)));
         cache.end(id);
         other.join().expect("no panic");
         is_empty(&cache);
@@ -61,10 +51,7 @@ fn r026_putback_against_release() {
 fn s37_migrate_against_release() {
     sync::model(|| {
         let (cache, id, pfn) = cache();
-        let mover = {
-            let cache = Arc::clone(&cache);
-            thread::spawn(move || migrate(&cache, pfn))
-        };
+        let mover = beside(&cache, move |cache| migrate(cache, pfn));
         cache.end(id);
         mover.join().expect("no panic");
         is_empty(&cache);
@@ -73,7 +60,7 @@ fn s37_migrate_against_release() {
 
 fn migrate(cache: &Store, pfn: Pfn) {
     let zone = cache.zone();
-    let mut target = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok();
+    let mut target = take(zone).ok();
     if let Some(isolated) = zone.isolate(pfn) {
         let _ = zone.migrate_pages(&mut vec![isolated], &mut |_| target.take(), MigrateMode::Async);
     }
@@ -85,10 +72,7 @@ fn migrate(cache: &Store, pfn: Pfn) {
 fn s37_migrate_against_a_frame_added_twice() {
     sync::model(|| {
         let (cache, id, pfn) = cache();
-        let mover = {
-            let cache = Arc::clone(&cache);
-            thread::spawn(move || migrate(&cache, pfn))
-        };
+        let mover = beside(&cache, move |cache| migrate(cache, pfn));
         // It stays the owner's frame while the chain is held.
         let shared = cache.chains.share(id).expect("live");
         let _ = shared.frame(0).map(|frame| cache.lru().add(frame));
@@ -105,10 +89,7 @@ fn s37_migrate_against_a_frame_added_twice() {
 fn s43_scan_against_isolate() {
     sync::model(|| {
         let (cache, id, pfn) = cache();
-        let other = {
-            let cache = Arc::clone(&cache);
-            thread::spawn(move || drop(cache.zone().isolate(pfn)))
-        };
+        let other = beside(&cache, move |cache| drop(cache.zone().isolate(pfn)));
         let found = cache.lru().scan();
         assert!(found.is_none() || found == Some(id.to_bits()));
         other.join().expect("no panic");
@@ -122,10 +103,7 @@ fn s43_scan_against_isolate() {
 fn mark_accessed_against_isolate() {
     sync::model(|| {
         let (cache, id, pfn) = cache();
-        let other = {
-            let cache = Arc::clone(&cache);
-            thread::spawn(move || drop(cache.zone().isolate(pfn)))
-        };
+        let other = beside(&cache, move |cache| drop(cache.zone().isolate(pfn)));
         cache.lru().mark_accessed(pfn);
         other.join().expect("no panic");
         assert_eq!(cache.lru().scan(), Some(id.to_bits()));
@@ -140,10 +118,7 @@ fn s37_release_against_a_putback_under_way() {
     sync::model(|| {
         let (cache, id, pfn) = cache();
         let isolated = cache.zone().isolate(pfn);
-        let owner = {
-            let cache = Arc::clone(&cache);
-            thread::spawn(move || cache.end(id))
-        };
+        let owner = beside(&cache, move |cache| cache.end(id));
         drop(isolated);
         owner.join().expect("no panic");
         is_empty(&cache);

@@ -29,12 +29,12 @@ fn alloc(zone: &Zone) -> Result<Pfn, AllocError> {
 }
 
 fn free(zone: &Zone, pfn: Pfn) {
-    drop(zone.frame_from_pfn(pfn));
+    drop(Frame::new(zone, pfn));
 }
 
 /// Returns the number of frames on each list.
 fn cached(zone: &Zone) -> [u32; 2] {
-    [0, 1].map(|list| zone.allocator().list(list).lock().len())
+    [0, 1].map(|list| zone.allocator().lists[list].lock().len())
 }
 
 /// Runs `work` on another thread, which uses the second list.
