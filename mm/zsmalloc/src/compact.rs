@@ -10,6 +10,8 @@
 //! moves nothing (S-47).
 
 mod class;
+mod object;
+mod pack;
 mod transfer;
 
 use std::cmp::Reverse;
@@ -155,8 +157,15 @@ pub(crate) fn compact_class(
     let move_limit = report.objects_moved + 2 * state.counters().objects;
     drop(state);
     let _guard = CompactingGuard { pool, class };
-    ClassCompaction { pool, class, deadline, report, source: None, skipped: Vec::new() }
-        .run(move_limit)
+    ClassCompaction {
+        pool,
+        class,
+        deadline,
+        report,
+        source: None,
+        skipped: Vec::with_capacity(MAX_SKIPPED_ZSPAGES),
+    }
+    .run(move_limit)
 }
 
 impl ClassCompaction<'_> {

@@ -1,4 +1,4 @@
-//! Zspage records: the metadata of a zspage, beside its frames, and the lists of zspages.
+//! Zspage records: the metadata of a zspage, beside its frames.
 //!
 //! A zspage has the number of its chain. Its record is a few plain words in the chain table's
 //! owner words. They are read and written under the lock of the class only:
@@ -13,51 +13,14 @@
 //! ```
 //! `m` is the magic number of a zspage in use; a record without it is damaged (R-213, C-04).
 
+mod fullness;
+
 use frames::{ChainId, FRAME_SIZE, FrameChains, Owner, OwnerWords};
 use sync::atomic::{AtomicU64, Ordering::Relaxed};
 use sys::{Backing, MapError};
 
 use crate::class::{MAX_ZSPAGE_OBJECTS, SizeClass};
-
-/// Number of fullness groups: empty, ten steps of ten percent, full.
-pub const FULLNESS_GROUPS: usize = 12;
-
-/// Fill level of a zspage: 0 = empty, 1..=10 = up to 10 %, 20 %, ... 99 %, 11 = full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct FullnessGroup(u8);
-
-impl FullnessGroup {
-    /// No live object: the zspage waits to be freed or used again.
-    pub const EMPTY: Self = Self(0);
-    /// No free object.
-    pub const FULL: Self = Self(FULLNESS_GROUPS as u8 - 1);
-
-    /// Returns the group of a zspage with `used` of `objects` slots live (R-218).
-    #[must_use]
-    pub fn of(used: u16, objects: u16) -> Self {
-        match used {
-            0 => Self::EMPTY,
-            _ if used >= objects => Self::FULL,
-            _ => Self(1 + (u32::from(used) * 10 / u32::from(objects)) as u8),
-        }
-    }
-
-    /// Returns the group with this number.
-    pub(crate) fn from_index(index: usize) -> Option<Self> {
-        (index < FULLNESS_GROUPS).then_some(Self(index as u8))
-    }
-
-    /// Returns the group's number, below [`FULLNESS_GROUPS`].
-    #[must_use]
-    pub fn index(self) -> usize {
-        usize::from(self.0)
-    }
-
-    /// Iterates over the groups with both live and free objects, fullest first: allocation order.
-    pub(crate) fn partial_fullest_first() -> impl DoubleEndedIterator<Item = Self> {
-        (Self::EMPTY.0 + 1..Self::FULL.0).rev().map(Self)
-    }
-}
+pub use fullness::{FULLNESS_GROUPS, FullnessGroup};
 
 const MAGIC: u64 = 0x9;
 /// Link at the end of a list.
@@ -254,63 +217,10 @@ fn bit(object: u16) -> u64 {
     1 << (object % 64)
 }
 
-/// Doubly linked list of the zspages in one fullness group of a class.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ZspageList {
-    first: u32,
-    len: u32,
-}
+// This uses `Zspages`.
+mod list;
 
-impl ZspageList {
-    /// A list without zspages.
-    pub(crate) const EMPTY: Self = Self { first: NONE, len: 0 };
-
-    /// Returns the number of zspages.
-    pub(crate) fn len(self) -> u32 {
-        self.len
-    }
-
-    /// Adds a zspage with `used` live objects: behind the first one if that has more, else in
-    /// front. So the fullest zspage is filled next (R-219).
-    ///
-    /// The rest is unsorted: sorting would read more records than the first, which is written.
-    pub(crate) fn add(&mut self, records: &Zspages, id: ChainId, used: u16) {
-        let first = ChainId::from_bits(self.first);
-        if self.first != NONE && records.head(first).is_some_and(|head| used < head.used) {
-            let (previous, next) = records.links(first);
-            records.set_links(id, self.first, next);
-            records.set_links(first, previous, id.to_bits());
-            records.set_previous(next, id.to_bits());
-        } else {
-            records.set_links(id, NONE, self.first);
-            records.set_previous(self.first, id.to_bits());
-            self.first = id.to_bits();
-        }
-        self.len += 1;
-    }
-
-    /// Removes a zspage from this list.
-    pub(crate) fn remove(&mut self, records: &Zspages, id: ChainId) {
-        debug_assert!(self.len > 0, "a zspage is removed from the list it is on");
-        let (previous, next) = records.links(id);
-        if previous == NONE {
-            self.first = next;
-        }
-        records.set_next(previous, next);
-        records.set_previous(next, previous);
-        self.len -= 1;
-    }
-
-    /// Iterates over the zspages, front to back.
-    pub(crate) fn iter(self, records: &Zspages) -> impl Iterator<Item = ChainId> {
-        let mut next = self.first;
-        std::iter::from_fn(move || {
-            let id = (next != NONE).then(|| ChainId::from_bits(next))?;
-            next = records.links(id).1;
-            Some(id)
-        })
-    }
-}
+pub(crate) use list::ZspageList;
 
 #[cfg(all(test, not(loom)))]
 mod tests;

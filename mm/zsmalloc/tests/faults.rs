@@ -2,18 +2,14 @@
 //! lowered limits, readers that stay. After each step the pool and the zone are checked, and
 //! every object has the bytes last written.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use frames::{
-    Backing, CompactRequest, Frame, FrameCount, Isolated, MigrateMode, MigrateType, Pfn, Reclaim,
-    Zone, ZoneConfig,
-};
+use frames::{CompactRequest, Frame, FrameCount, Isolated, MigrateMode, Pfn, Zone};
 use proptest::prelude::*;
-use zsmalloc::{AllocError, Budget, Handle, ObjectRef, Pool, PoolConfig, WriteError};
+use zsmalloc::{AllocError, Budget, Handle, ObjectRef, Pool, WriteError};
 
-mod tenant;
-use tenant::occupy;
+mod support;
+use support::{occupy, take};
 
 const FRAMES: u64 = 1024;
 
@@ -132,7 +128,7 @@ impl<'p> Model<'p> {
         let zone = self.zone();
         let mut fresh = |_| {
             targets = targets.checked_sub(1)?;
-            zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok()
+            take(zone)
         };
         zone.migrate_pages(&mut self.isolated, &mut fresh, MigrateMode::Async);
     }
@@ -169,14 +165,8 @@ fn r108_nothing_is_lost_whatever_fails() {
 
 /// Applies `ops` and checks after each. Returns the number of frames that frame compaction moved.
 fn loses_nothing(ops: Vec<Op>) -> u64 {
-    let config = ZoneConfig {
-        capacity: FrameCount(FRAMES),
-        backing: Backing::Heap,
-        ..ZoneConfig::default()
-    };
-    let zone = Arc::new(Zone::new(config).expect("a small zone"));
-    let config = PoolConfig { backing: Backing::Heap, ..PoolConfig::default() };
-    let pool = Pool::new(Arc::clone(&zone), config).expect("a small pool");
+    let pool = support::pool(FRAMES);
+    let zone = pool.zone();
     let (live, reading) = (Vec::new(), Vec::new());
     let mut model =
         Model { pool: &pool, live, reading, isolated: Vec::new(), occupied: Vec::new(), moved: 0 };

@@ -3,22 +3,16 @@
 
 use std::sync::Arc;
 
-use frames::{Frame, FrameCount, MigrateType, Reclaim, Zone, ZoneConfig};
-use sys::Backing;
+use frames::{Frame, FrameCount, MigrateType, Reclaim};
 use zsmalloc::{AllocError, ChainRule, Handle, Pool, PoolConfig, SizeClasses};
 
-mod tenant;
-use tenant::occupy;
+#[expect(dead_code, reason = "each test uses a part of it")]
+mod support;
+use support::{occupy, pool_in, zone};
 
 fn pool(frames: u64, objects: u32) -> Arc<Pool> {
-    let zone = Zone::new(ZoneConfig {
-        capacity: FrameCount(frames),
-        backing: Backing::Heap,
-        ..ZoneConfig::default()
-    });
-    let config =
-        PoolConfig { max_objects: Some(objects), backing: Backing::Heap, ..PoolConfig::default() };
-    Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool")
+    let config = PoolConfig { max_objects: Some(objects), ..PoolConfig::default() };
+    pool_in(&zone(frames), config)
 }
 
 /// with no two adjacent frames free, a pool stores objects of every length until the last

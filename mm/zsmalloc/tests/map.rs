@@ -3,18 +3,14 @@
 
 use std::sync::Arc;
 
-use frames::{FrameCount, Zone, ZoneConfig};
-use sys::Backing;
 use zsmalloc::{ChainRule, Handle, MapMode, Pool, PoolConfig, SizeClass, SizeClasses};
 
+#[expect(dead_code, reason = "each test uses a part of it")]
+mod support;
+use support::{pool_in, zone};
+
 fn pool(chain: u8, rule: ChainRule) -> Arc<Pool> {
-    let zone = Zone::new(ZoneConfig {
-        capacity: FrameCount(512),
-        backing: Backing::Heap,
-        ..ZoneConfig::default()
-    });
-    let config = PoolConfig { chain, rule, backing: Backing::Heap, ..PoolConfig::default() };
-    Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool")
+    pool_in(&zone(512), PoolConfig { chain, rule, ..PoolConfig::default() })
 }
 
 fn content(number: usize, len: usize) -> Vec<u8> {

@@ -3,20 +3,15 @@
 
 use std::sync::Arc;
 
-use frames::{
-    Backing, CompactRequest, FrameCount, Isolated, MigrateMode, MigrateType, Migration, Pfn,
-    Reclaim, Zone, ZoneConfig,
-};
+use frames::{Backing, CompactRequest, Isolated, MigrateMode, Migration, Pfn, Zone};
 use zsmalloc::{Budget, Handle, Pool, PoolConfig};
 
+#[expect(dead_code, reason = "each test uses a part of it")]
+mod support;
+use support::take;
+
 fn pool() -> Arc<Pool> {
-    let zone = Zone::new(ZoneConfig {
-        capacity: FrameCount(1024),
-        backing: Backing::Heap,
-        ..ZoneConfig::default()
-    });
-    let config = PoolConfig { backing: Backing::Heap, ..PoolConfig::default() };
-    Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool")
+    support::pool(1024)
 }
 
 fn content(number: usize, len: usize) -> Vec<u8> {
@@ -52,8 +47,7 @@ fn isolate_all(zone: &Zone) -> Vec<Isolated<'_>> {
 }
 
 fn migrate<'z>(zone: &'z Zone, batch: &mut Vec<Isolated<'z>>) -> Migration {
-    let mut fresh = |_| zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok();
-    zone.migrate_pages(batch, &mut fresh, MigrateMode::SyncLight)
+    zone.migrate_pages(batch, &mut |_| take(zone), MigrateMode::SyncLight)
 }
 
 /// Lengths: two whose objects cross frame boundaries, one huge, one small.
@@ -271,16 +265,13 @@ fn l03_a_pool_is_dropped_with_isolated_frames() {
 /// nothing is left behind.
 #[test]
 fn r450_pools_come_and_go_and_leave_nothing() {
-    let zone = Zone::new(ZoneConfig {
-        capacity: FrameCount(1024),
-        backing: Backing::Heap,
-        ..ZoneConfig::default()
-    });
-    let zone = Arc::new(zone.expect("a small zone"));
-    for round in 0..300 {
-        let chain = if round % 3 == 0 { 17 } else { 16 };
+    let zone = support::zone(1024);
+    let create = |chain| {
         let config = PoolConfig { chain, backing: Backing::Heap, ..PoolConfig::default() };
-        let Ok(pool) = Pool::new(Arc::clone(&zone), config) else { continue };
+        Pool::new(Arc::clone(&zone), config)
+    };
+    for round in 0..300 {
+        let Ok(pool) = create(if round % 3 == 0 { 17 } else { 16 }) else { continue };
         store(&pool, 50, 900);
         zone.compact(CompactRequest::default());
     }
@@ -289,13 +280,7 @@ fn r450_pools_come_and_go_and_leave_nothing() {
     // If an owner number had been left behind, fewer than 255 would be free.
     let pools: Vec<_> = (0..256).map(|_| zone.reserve_owner()).collect();
     assert_eq!(pools.iter().filter(|owner| owner.is_ok()).count(), 255);
-    assert!(
-        Pool::new(
-            Arc::clone(&zone),
-            PoolConfig { backing: Backing::Heap, ..PoolConfig::default() }
-        )
-        .is_err()
-    );
+    assert!(create(PoolConfig::default().chain).is_err());
 }
 
 /// R-221, S-17, S-18: a zspage whose frames are isolated is emptied and filled across all
@@ -341,7 +326,7 @@ fn s30_a_free_waits_for_nothing_its_caller_holds() {
     // Called for a target during a migration, with the page lock of the frame held.
     let mut fresh = |_| {
         left.pop().map(|handle| pool.free(handle).expect("live"));
-        zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok()
+        take(zone)
     };
     let done = zone.migrate_pages(&mut batch, &mut fresh, MigrateMode::SyncLight);
     assert_eq!(done.migrated, 0, "readers hold the zspages");

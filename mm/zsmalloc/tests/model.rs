@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use frames::{Frame, FrameCount, Zone, ZoneConfig};
+use frames::{Frame, FrameCount};
 use proptest::prelude::*;
-use sys::Backing;
 use zsmalloc::{AccessError, AllocError, Budget, ChainRule, Handle, MapMode, Pool, PoolConfig};
 
-mod tenant;
-use tenant::occupy;
+#[expect(dead_code, reason = "each test uses a part of it")]
+mod support;
+use support::{occupy, pool_in, zone};
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -45,13 +45,7 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 fn pool(chain: u8, rule: ChainRule) -> Arc<Pool> {
-    let zone = Zone::new(ZoneConfig {
-        capacity: FrameCount(1024),
-        backing: Backing::Heap,
-        ..ZoneConfig::default()
-    });
-    let config = PoolConfig { chain, rule, backing: Backing::Heap, ..PoolConfig::default() };
-    Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool")
+    pool_in(&zone(1024), PoolConfig { chain, rule, ..PoolConfig::default() })
 }
 
 fn pattern(len: usize, byte: u8) -> Vec<u8> {

@@ -1,23 +1,13 @@
 //! Migrating, storing, reading and freeing allocate no heap memory. The counting
 //! allocator is global, so these tests have their own file.
 
-use std::sync::Arc;
-
 use allocation_counter::measure;
-use frames::{
-    Backing, FrameCount, Isolated, MigrateMode, MigrateType, Pfn, Reclaim, Zone, ZoneConfig,
-};
-use zsmalloc::{Budget, Handle, Pool, PoolConfig};
+use frames::{Isolated, MigrateMode, Pfn};
+use zsmalloc::{Budget, Handle, Pool};
 
-fn pool() -> Arc<Pool> {
-    let zone = Zone::new(ZoneConfig {
-        capacity: FrameCount(2048),
-        backing: Backing::Heap,
-        ..ZoneConfig::default()
-    });
-    let config = PoolConfig { backing: Backing::Heap, ..PoolConfig::default() };
-    Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool")
-}
+#[expect(dead_code, reason = "each test uses a part of it")]
+mod support;
+use support::{pool, take};
 
 fn store(pool: &Pool, bytes: &[u8; 4096]) -> Vec<Handle> {
     (0..500).map(|number| pool.store(&bytes[..1 + number * 613 % 4096]).expect("room")).collect()
@@ -26,7 +16,7 @@ fn store(pool: &Pool, bytes: &[u8; 4096]) -> Vec<Handle> {
 /// migrating every frame of a pool allocates nothing.
 #[test]
 fn r411_migration_allocates_nothing() {
-    let pool = pool();
+    let pool = pool(2048);
     let zone = pool.zone();
     let handles = store(&pool, &[7; 4096]);
     let mut batch: Vec<Isolated<'_>> =
@@ -34,8 +24,8 @@ fn r411_migration_allocates_nothing() {
     let frames = batch.len() as u64;
     let mut migrated = 0;
     let heap = measure(|| {
-        let mut fresh = |_| zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok();
-        migrated = zone.migrate_pages(&mut batch, &mut fresh, MigrateMode::SyncLight).migrated;
+        let mode = MigrateMode::SyncLight;
+        migrated = zone.migrate_pages(&mut batch, &mut |_| take(zone), mode).migrated;
     });
     assert_eq!((migrated, heap.count_total), (frames, 0));
     assert!(frames > 100);
@@ -45,7 +35,7 @@ fn r411_migration_allocates_nothing() {
 /// Storing, reading, overwriting and freeing allocate nothing.
 #[test]
 fn the_hot_path_allocates_nothing() {
-    let pool = pool();
+    let pool = pool(2048);
     let bytes = [7; 4096];
     let kept = store(&pool, &bytes);
     let mut scratch = [0; 4096];
@@ -65,7 +55,7 @@ fn the_hot_path_allocates_nothing() {
 /// objects.
 #[test]
 fn compaction_allocates_nothing_for_each_object() {
-    let pool = pool();
+    let pool = pool(2048);
     let handles: Vec<_> = (0..4000).map(|_| pool.store(&[7; 500]).expect("room")).collect();
     handles.iter().step_by(2).for_each(|&handle| _ = pool.free(handle).expect("live"));
     let mut moved = 0;

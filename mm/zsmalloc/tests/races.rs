@@ -1,29 +1,16 @@
 //! Readers, writers, frees and compaction at once, on real threads. Each run is short, and every
 //! byte is checked.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-use frames::{CompactRequest, FrameCount, Zone, ZoneConfig};
-use sys::Backing;
+use frames::{CompactRequest, FrameCount};
 use zsmalloc::{
-    AccessError, AllocError, Budget, Compaction, CompactionOutcome, Handle, Pool, PoolConfig,
-    WriteError,
+    AccessError, AllocError, Budget, Compaction, CompactionOutcome, Handle, WriteError,
 };
 
-mod tenant;
-use tenant::occupy;
-
-fn pool(frames: u64) -> Arc<Pool> {
-    let zone = Zone::new(ZoneConfig {
-        capacity: FrameCount(frames),
-        backing: Backing::Heap,
-        ..ZoneConfig::default()
-    });
-    let config = PoolConfig { backing: Backing::Heap, ..PoolConfig::default() };
-    Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool")
-}
+mod support;
+use support::{occupy, pool};
 
 /// Returns `len` bytes that repeat `tag`.
 fn tagged(tag: u64, len: usize) -> Vec<u8> {

@@ -2,22 +2,18 @@
 
 use std::sync::Arc;
 
-use frames::{FrameCount, Zone, ZoneConfig};
-use sys::Backing;
 use zsmalloc::{Budget, CompactionOutcome, Handle, Pool, PoolConfig};
+
+#[expect(dead_code, reason = "each test uses a part of it")]
+mod support;
+use support::{pool_in, zone};
 
 /// Number of objects in a frame, of 1000 bytes each.
 const OBJECTS: usize = 4;
 
 /// Returns a pool whose zspages are one frame each, with `fills` live objects in the n-th.
 fn prepared(fills: &[usize]) -> (Arc<Pool>, Vec<(Handle, Vec<u8>)>) {
-    let zone = Zone::new(ZoneConfig {
-        capacity: FrameCount(512),
-        backing: Backing::Heap,
-        ..ZoneConfig::default()
-    });
-    let config = PoolConfig { chain: 1, backing: Backing::Heap, ..PoolConfig::default() };
-    let pool = Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool");
+    let pool = pool_in(&zone(512), PoolConfig { chain: 1, ..PoolConfig::default() });
     let store = |number: usize| {
         let bytes = vec![number as u8 + 1; 1000];
         (pool.store(&bytes).expect("room"), bytes)

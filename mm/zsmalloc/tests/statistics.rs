@@ -2,27 +2,18 @@
 
 #![cfg(not(any(loom, shuttle)))]
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use frames::{FrameCount, Zone, ZoneConfig};
-use sys::Backing;
-use zsmalloc::{Budget, FullnessGroup, Pool, PoolConfig};
+use zsmalloc::{Budget, FullnessGroup, PoolConfig};
 
-fn pool() -> Arc<Pool> {
-    let zone = Zone::new(ZoneConfig {
-        capacity: FrameCount(2048),
-        backing: Backing::Heap,
-        ..ZoneConfig::default()
-    });
-    let config = PoolConfig { backing: Backing::Heap, ..PoolConfig::default() };
-    Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool")
-}
+#[expect(dead_code, reason = "each test uses a part of it")]
+mod support;
+use support::{pool, pool_in, zone};
 
 /// every frame of a zspage is movable, so it is in a movable pageblock.
 #[test]
 fn r500_frames_of_zspages_are_movable() {
-    let pool = pool();
+    let pool = pool(2048);
     let handles: Vec<_> =
         (1..=4096).step_by(64).map(|len| pool.store(&vec![7; len]).expect("room")).collect();
     let types = pool.zone().pagetypeinfo().to_string();
@@ -37,7 +28,7 @@ fn r500_frames_of_zspages_are_movable() {
 /// L-01: all counts of a class return to zero when its last object is freed.
 #[test]
 fn l01_counts_end_at_zero_with_the_last_object() {
-    let pool = pool();
+    let pool = pool(2048);
     let handles: Vec<_> =
         (1..400usize).map(|number| pool.store(&vec![7; number * 10]).expect("room")).collect();
     handles.into_iter().for_each(|handle| _ = pool.free(handle).expect("live"));
@@ -62,7 +53,7 @@ fn l01_counts_end_at_zero_with_the_last_object() {
 /// zspages.
 #[test]
 fn b6_a_class_never_needs_more_than_it_holds() {
-    let pool = pool();
+    let pool = pool(2048);
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -104,14 +95,8 @@ fn b6_a_class_never_needs_more_than_it_holds() {
 /// the fullest zspage with a free slot takes the next object.
 #[test]
 fn r280_the_fullest_zspage_takes_the_next_object() {
-    let zone = Zone::new(ZoneConfig {
-        capacity: FrameCount(2048),
-        backing: Backing::Heap,
-        ..ZoneConfig::default()
-    });
     // A chain of one frame: four objects of 1000 bytes and their headers in each zspage.
-    let config = PoolConfig { chain: 1, backing: Backing::Heap, ..PoolConfig::default() };
-    let pool = Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool");
+    let pool = pool_in(&zone(2048), PoolConfig { chain: 1, ..PoolConfig::default() });
     let handles: Vec<_> = (0..12).map(|_| pool.store(&[1; 1000]).expect("room")).collect();
     // The first zspage keeps one object, the second three, the third two.
     [0, 1, 2, 4, 8, 9].into_iter().for_each(|number| _ = pool.free(handles[number]).expect("live"));

@@ -2,20 +2,18 @@
 
 use std::sync::Arc;
 
-use frames::{Backing, FrameCount, Zone, ZoneConfig};
+use frames::{FrameCount, Zone};
 use zsmalloc::{
     AccessError, AllocError, Budget, EvictUnsupported, MapMode, Pool, PoolConfig, Zpool,
 };
 
+#[expect(dead_code, reason = "each test uses a part of it")]
+mod support;
+use support::pool_in;
+
 fn pools() -> (Arc<Zone>, [Arc<Pool>; 2]) {
-    let config =
-        ZoneConfig { capacity: FrameCount(2048), backing: Backing::Heap, ..ZoneConfig::default() };
-    let zone = Arc::new(Zone::new(config).expect("a small zone"));
-    let pool = || {
-        let config = PoolConfig { backing: Backing::Heap, ..PoolConfig::default() };
-        Pool::new(Arc::clone(&zone), config).expect("a small pool")
-    };
-    let both = [pool(), pool()];
+    let zone = support::zone(2048);
+    let both = [(); 2].map(|()| pool_in(&zone, PoolConfig::default()));
     (zone, both)
 }
 

@@ -1,5 +1,7 @@
 //! The background thread on sparse pools.
 
+use std::time::Duration;
+
 use super::*;
 use crate::Handle;
 

@@ -38,9 +38,32 @@ pub(super) struct SourceZspage {
 /// Destinations that refused in this batch: busy ones, and those that need frames and get none.
 #[derive(Default)]
 pub(super) struct RefusedDestinations {
-    pub(super) ids: Vec<ChainId>,
+    // An array: nothing is allocated under the class lock.
+    ids: [Option<ChainId>; MAX_REFUSALS],
     /// Whether one of them needed a frame.
     pub(super) lack_frames: bool,
+}
+
+impl RefusedDestinations {
+    /// Adds a destination if there is room.
+    pub(super) fn add(&mut self, chain: ChainId) {
+        if let Some(free) = self.ids.iter_mut().find(|id| id.is_none()) {
+            *free = Some(chain);
+        }
+    }
+
+    /// Returns whether no destination refused.
+    pub(super) fn is_empty(&self) -> bool {
+        self.ids[0].is_none()
+    }
+
+    fn contains(&self, chain: ChainId) -> bool {
+        self.ids.contains(&Some(chain))
+    }
+
+    fn is_full(&self) -> bool {
+        self.ids.iter().all(Option::is_some)
+    }
 }
 
 impl<'a> ClassCompaction<'a> {
@@ -102,17 +125,17 @@ impl<'a> ClassCompaction<'a> {
         for group in FullnessGroup::partial_fullest_first().take_while(|&group| group >= emptiest) {
             let candidates = state.lists()[group.index()].iter(zspages).take(2 * MAX_REFUSALS + 1);
             for chain in candidates.filter(|&id| id != source) {
-                if refused.ids.contains(&chain) || self.used(chain) < least {
+                if refused.contains(chain) || self.used(chain) < least {
                     continue;
                 }
-                if refused.ids.len() == MAX_REFUSALS {
+                if refused.is_full() {
                     return None;
                 }
                 if let Some(held) = zspages.chains.try_exclusive(chain) {
                     zspages.prefetch_next(chain);
                     return Some(held);
                 }
-                refused.ids.push(chain);
+                refused.add(chain);
             }
         }
         None

@@ -1,12 +1,11 @@
-//! Moving the objects of a zspage to others, or to its own front if it is the last partial one.
+//! Moving the objects of a zspage to others.
 
 use std::ops::ControlFlow;
 
-use frames::{ChainId, Exclusive, FRAME_SIZE, FrameCount, ReleaseStatus, Shared};
+use frames::{Exclusive, FRAME_SIZE, FrameCount, ReleaseStatus, Shared};
 
 use super::class::{ClassCompaction, MAX_BATCH, RefusedDestinations, SourceZspage};
-use crate::class::MAX_OBJECT;
-use crate::handle::Handle;
+use super::object::{copy_object, relocate_object};
 use crate::object::ObjectSlot;
 use crate::pool::{LockedClass, Pool};
 use crate::stats::CompactionOutcome;
@@ -87,7 +86,7 @@ impl ClassCompaction<'_> {
             Some(StopReason::OutOfTime) => ControlFlow::Break(CompactionOutcome::OutOfTime),
             Some(StopReason::NothingToGain) => ControlFlow::Break(CompactionOutcome::Done),
             Some(StopReason::NoDestination) if progress.moved > 0 => ControlFlow::Continue(()),
-            Some(StopReason::NoDestination) if refused.ids.is_empty() => self.pack(state, chain),
+            Some(StopReason::NoDestination) if refused.is_empty() => self.pack(state, chain),
             Some(StopReason::NoDestination) => self.skip_and_count(chain),
         }
     }
@@ -108,7 +107,7 @@ impl ClassCompaction<'_> {
             let mut slots = [0; MAX_BATCH];
             let wanted = &mut slots[..run.len() - progress.done];
             let Some(slots) = find_slots(state, &mut held, wanted) else {
-                refused.ids.push(held.id());
+                refused.add(held.id());
                 refused.lack_frames = true;
                 continue;
             };
@@ -167,43 +166,6 @@ impl ClassCompaction<'_> {
         }
         None
     }
-
-    /// Packs the last partial zspage: moves its last objects into the free slots before them.
-    fn pack(
-        &mut self,
-        state: &mut LockedClass<'_>,
-        chain: ChainId,
-    ) -> ControlFlow<CompactionOutcome> {
-        let (pool, class) = (self.pool, self.class);
-        let needed = state.frames_needed();
-        // Dropping it ignores a pending mark: new marks need the class lock, which is held, and
-        // the previous holder does the work of old ones.
-        let Some(mut held) = pool.zspages.chains.try_exclusive(chain) else {
-            return self.skip_and_count(chain);
-        };
-        let mut copy = [0; MAX_OBJECT];
-        let live = pool.zspages.live_below(chain, class.objects).take(MAX_BATCH);
-        let holes = pool.zspages.free(chain, class);
-        let mut moved = 0;
-        for (last, hole) in live.zip(holes).filter(|(last, hole)| hole < last) {
-            if self.deadline.has_passed() {
-                return ControlFlow::Break(CompactionOutcome::OutOfTime);
-            }
-            if state.counters().frames <= needed {
-                return ControlFlow::Break(CompactionOutcome::Done);
-            }
-            let slot = |object| ObjectSlot { chain, object, class };
-            let Some(len) = move_within_zspage(state, &mut held, slot(last), slot(hole), &mut copy)
-            else {
-                break;
-            };
-            moved += 1;
-            self.report.objects_moved += 1;
-            self.report.bytes_moved += len as u64;
-        }
-        // Without a move it is packed as far as possible.
-        if moved == 0 { self.skip_zspage(chain) } else { ControlFlow::Continue(()) }
-    }
 }
 
 /// Fills `slots` with free objects of a destination whose frames are attached, and returns those
@@ -226,85 +188,6 @@ fn find_slots<'s>(
         found = 1;
     }
     Some(&slots[..found])
-}
-
-/// Copies an object. Returns its handle and length, or `None` when it cannot be read.
-fn copy_object(
-    pool: &Pool,
-    source: &Shared<'_>,
-    from: ObjectSlot,
-    held: &mut Exclusive<'_>,
-    to: ObjectSlot,
-) -> Option<(Handle, usize)> {
-    let (handle, len) = lookup(pool, from, from.header(source)?)?;
-    let bytes = source.pieces(from.payload(len))?;
-    let written = to.write(held, handle.index(), bytes);
-    // Check after the copy: it can be the first to touch failed memory.
-    let failed = source.has_failed(from.bytes(len)) || held.has_failed(to.bytes(len));
-    (written && !failed).then_some((handle, len))
-}
-
-/// Returns the object in a slot if `index`, which its header names, and its handle agree.
-fn lookup(pool: &Pool, slot: ObjectSlot, index: u32) -> Option<(Handle, usize)> {
-    let (handle, location) = pool.handles.locate_index(index)?;
-    let here = location.chain() == slot.chain && location.object() == slot.object;
-    here.then(|| (handle, pool.handles.len_of(handle)))
-}
-
-/// Points the handle of an object of `len` bytes at `to` and frees `from`. Returns how many frames
-/// of `from` become empty, or `None` when the tables contradict themselves, which poisons the pool.
-///
-/// The caller has written the bytes, and fixes both zspages' fullness groups before it unlocks.
-fn relocate_object(
-    state: &mut LockedClass<'_>,
-    (handle, len): (Handle, usize),
-    from: ObjectSlot,
-    to: ObjectSlot,
-) -> Option<u64> {
-    state.add_object(to, handle, len).ok()?;
-    state.pool.handles.relocate(handle, to.chain, to.object);
-    state.clear_object(from, len).ok()
-}
-
-/// Moves the last object of a zspage to a free slot in it and detaches the frames it leaves.
-/// Returns its length, or `None` when it cannot be read or no frame is free for it.
-fn move_within_zspage(
-    state: &mut LockedClass<'_>,
-    held: &mut Exclusive<'_>,
-    from: ObjectSlot,
-    to: ObjectSlot,
-    copy: &mut [u8; MAX_OBJECT],
-) -> Option<usize> {
-    let pool = state.pool;
-    let (handle, len) = lookup(pool, from, from.header_exclusive(held)?)?;
-    from.copy_out(held, &mut copy[..len])?;
-    if held.has_failed(from.bytes(len)) {
-        return None;
-    }
-    let mut over_limit = None;
-    if state.attach_frames(held, to.object).is_err() {
-        // At the limit, exceed it by the frame that this move frees again.
-        let below = pool.zspages.live_below(from.chain, from.object).next();
-        if !from.class.empties_frame(from.object, below) {
-            return None;
-        }
-        over_limit = Some(pool.zone.allow_over_limit(FrameCount(1)));
-        state.attach_frames(held, to.object).ok()?;
-    }
-    if !to.write(held, handle.index(), (&copy[..len], &[])) {
-        pool.poison();
-        return None;
-    }
-    if held.has_failed(to.bytes(len)) {
-        state.detach_empty_frames(held, to.class.frames_of(to.object));
-        return None;
-    }
-    let emptied = relocate_object(state, (handle, len), from, to)?;
-    if emptied > 0 {
-        state.detach_empty_frames(held, from.class.frames_of(from.object));
-    }
-    drop(over_limit);
-    Some(len)
 }
 
 /// Prefetches the front of the next object; the CPU's own prefetcher continues from there.
