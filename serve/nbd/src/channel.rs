@@ -11,7 +11,7 @@ mod write_buffer;
 use std::io::{ErrorKind, Write};
 use std::time::{Duration, Instant};
 
-use crate::connection_error::ConnectionError;
+use crate::error::ConnectionError;
 use read_buffer::ReadBuffer;
 use write_buffer::send_batch;
 
@@ -20,11 +20,6 @@ pub(crate) use write_buffer::{WRITE_BUFFER_LEN, WriteBuffer};
 
 /// Capacity of the read buffer. Units: bytes.
 pub(crate) const READ_BUFFER_LEN: usize = 256 << 10;
-/// Number of buffered bytes at which replies are sent. Units: bytes.
-const FLUSH_BYTES: usize = 64 << 10;
-/// Number of buffered replies at which they are sent, so that the client can work while the
-/// server does.
-const FLUSH_REPLIES: u32 = 8;
 /// Number of bytes that the client must send within one idle timeout while they are skipped.
 /// Units: bytes.
 const MAX_SKIP: u64 = 128 << 10;
@@ -32,12 +27,17 @@ const MAX_SKIP: u64 = 128 << 10;
 /// A reader, a writer and the buffers of a connection.
 #[derive(Debug)]
 pub(crate) struct Channel<R, W> {
-    reader: R,
+    /// The source of requests.
+    pub reader: R,
     writer: W,
-    read_buffer: ReadBuffer,
-    write_buffer: WriteBuffer,
+    /// The bytes that were received and not consumed.
+    pub read_buffer: ReadBuffer,
+    /// The replies that are not sent yet.
+    pub write_buffer: WriteBuffer,
     deadline: Option<Instant>,
-    idle_timeout: Option<Duration>,
+    /// Time for the client to send each message, or each piece of a long one. Applies only while
+    /// no deadline is set.
+    pub idle_timeout: Option<Duration>,
     /// Bytes received since the connection began.
     bytes_received: u64,
     /// Bytes that had arrived when the connection noticed a shutdown, received or still in the
@@ -66,51 +66,29 @@ impl<R: Inbound, W: Write> Channel<R, W> {
         self.reader.set_deadlines(Deadlines { read: deadline, write: deadline });
     }
 
-    /// Sets the time for the client to send each message, or each piece of a long one. It applies
-    /// only while no deadline is set.
-    pub(crate) fn set_idle_timeout(&mut self, timeout: Option<Duration>) {
-        self.idle_timeout = timeout;
-    }
-
-    /// Returns the bytes that were received and not consumed.
-    pub(crate) fn received(&self) -> &[u8] {
-        self.read_buffer.bytes()
-    }
-
-    /// Returns the first `len` received bytes, and the write buffer for the reply. The caller
-    /// must have waited for these bytes.
-    pub(crate) fn message(&mut self, len: usize) -> (&[u8], &mut WriteBuffer) {
-        let bytes = self.read_buffer.bytes();
-        (&bytes[..len.min(bytes.len())], &mut self.write_buffer)
-    }
-
-    /// Returns the buffer of replies that are not sent yet.
-    pub(crate) fn write_buffer(&mut self) -> &mut WriteBuffer {
-        &mut self.write_buffer
-    }
-
-    /// Waits for the first `len` bytes of the next message. `len` is at most [`READ_BUFFER_LEN`].
+    /// Waits for the first `len` bytes of the next message and returns them. `len` is at most
+    /// [`READ_BUFFER_LEN`]. Returns `None` if the client closed the connection between two
+    /// messages.
     ///
     /// # Errors
-    /// [`ConnectionError::Closed`] if the client closed the connection between two messages,
-    /// [`ConnectionError::UnexpectedEof`] if it closed it later, and as [`Channel::fill`].
-    pub(crate) fn await_message(&mut self, len: usize) -> Result<(), ConnectionError> {
+    /// As [`Channel::fill`].
+    pub(crate) fn await_message(&mut self, len: usize) -> Result<Option<&[u8]>, ConnectionError> {
         match self.receive(len, true) {
-            Err(ConnectionError::UnexpectedEof) if self.read_buffer.bytes().is_empty() => {
-                Err(ConnectionError::Closed)
-            }
-            result => result,
+            // The end, or a reset: the client closed its socket with unread replies in it.
+            Err(ConnectionError::UnexpectedEof) if self.read_buffer.bytes().is_empty() => Ok(None),
+            result => result.map(|()| Some(&self.read_buffer.bytes()[..len])),
         }
     }
 
-    /// Waits until `len` bytes of the current message are received. `len` is at most
-    /// [`READ_BUFFER_LEN`].
+    /// Waits until `len` bytes of the current message are received and returns them. `len` is at
+    /// most [`READ_BUFFER_LEN`].
     ///
     /// # Errors
     /// [`ConnectionError::UnexpectedEof`] if the client closed the connection before that,
     /// [`ConnectionError::TimedOut`] at a deadline, [`ConnectionError::Io`].
-    pub(crate) fn fill(&mut self, len: usize) -> Result<(), ConnectionError> {
-        self.receive(len, false)
+    pub(crate) fn fill(&mut self, len: usize) -> Result<&[u8], ConnectionError> {
+        self.receive(len, false)?;
+        Ok(&self.read_buffer.bytes()[..len])
     }
 
     fn receive(&mut self, len: usize, is_next_message: bool) -> Result<(), ConnectionError> {
@@ -134,11 +112,6 @@ impl<R: Inbound, W: Write> Channel<R, W> {
         Ok(())
     }
 
-    /// Discards the first `len` received bytes.
-    pub(crate) fn consume(&mut self, len: usize) {
-        self.read_buffer.consume(len);
-    }
-
     /// Receives and discards `len` bytes.
     ///
     /// # Errors
@@ -147,10 +120,9 @@ impl<R: Inbound, W: Write> Channel<R, W> {
         while len > 0 {
             // Receive up to MAX_SKIP bytes per step, because each step has its own idle timeout.
             self.fill(len.min(MAX_SKIP) as usize)?;
-            let here = self.read_buffer.bytes().len();
-            let step = usize::try_from(len).map_or(here, |len| here.min(len));
-            self.read_buffer.consume(step);
-            len -= step as u64;
+            let step = len.min(self.read_buffer.bytes().len() as u64);
+            self.read_buffer.consume(step as usize);
+            len -= step;
         }
         Ok(())
     }
@@ -169,12 +141,7 @@ impl<R: Inbound, W: Write> Channel<R, W> {
     /// # Errors
     /// As [`Channel::flush`].
     pub(crate) fn end_reply(&mut self) -> Result<(), ConnectionError> {
-        self.write_buffer.count_reply();
-        if self.write_buffer.replies() >= FLUSH_REPLIES || self.write_buffer.len() >= FLUSH_BYTES {
-            self.flush()
-        } else {
-            Ok(())
-        }
+        if self.write_buffer.end_reply() { self.flush() } else { Ok(()) }
     }
 
     /// Sends all buffered replies.
@@ -206,19 +173,6 @@ impl<R: Inbound, W: Write> Channel<R, W> {
                 self.reader.backlog_at_shutdown()?.map(|waiting| self.bytes_received + waiting);
         }
         Ok(self.before_shutdown.is_some())
-    }
-
-    /// Returns the reason why a long request should end now, if there is one. Does not block.
-    ///
-    /// # Errors
-    /// [`ConnectionError::Io`].
-    pub(crate) fn cancellation(&mut self) -> Result<Option<Cancellation>, ConnectionError> {
-        Ok(self.reader.cancellation()?)
-    }
-
-    /// Returns whether the server is closing its connections.
-    pub(crate) fn is_closing(&self) -> bool {
-        self.reader.is_closing()
     }
 
     /// Returns whether the current message arrived after the connection had noticed a shutdown.

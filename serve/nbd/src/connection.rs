@@ -4,7 +4,7 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use crate::channel::{Channel, Inbound};
-use crate::connection_error::ConnectionError;
+use crate::error::ConnectionError;
 use crate::export::Export;
 use crate::handshake::{StartDecision, negotiate};
 use crate::stats::Counters;
@@ -39,13 +39,7 @@ pub fn serve_connection<R: Inbound, W: Write>(
 ) -> Result<(), ConnectionError> {
     let mut channel = Channel::new(reader, writer);
     let result = run_phases(&mut channel, context);
-    if let Err(
-        ConnectionError::ProtocolViolation { .. }
-        | ConnectionError::UnknownExport
-        | ConnectionError::TooManyConnections,
-    ) = result
-    {
-        // Send the replies to the messages before the violation.
+    if result.as_ref().is_err_and(ConnectionError::is_by_server) {
         channel.flush()?;
     }
     result
@@ -57,10 +51,10 @@ fn run_phases<R: Inbound, W: Write>(
 ) -> Result<(), ConnectionError> {
     // A timeout too long for `Instant` means no deadline.
     channel.set_deadline(Instant::now().checked_add(context.handshake_timeout));
-    let Some(negotiated) = negotiate(channel, context.export, context.accept_start)? else {
+    let Some(limits) = negotiate(channel, context.export, context.accept_start)? else {
         return Ok(());
     };
     channel.set_deadline(None);
-    channel.set_idle_timeout(context.idle_timeout);
-    transmit(channel, context.export, negotiated, context.counters)
+    channel.idle_timeout = context.idle_timeout;
+    transmit(channel, &*context.export.device, limits, context.counters)
 }

@@ -9,9 +9,10 @@
 //! a chance, however many stay silent.
 
 use std::collections::BTreeMap;
-use std::net::Shutdown;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use rustix::net::Shutdown;
 
 use crate::socket::Socket;
 
@@ -29,7 +30,8 @@ pub(crate) struct ConnectionLimits {
 /// The table of all connections, which a shutdown uses to reach their sockets.
 #[derive(Debug)]
 pub(crate) struct ConnectionTable {
-    limits: ConnectionLimits,
+    /// The limits on the number of connections.
+    pub limits: ConnectionLimits,
     inner: Mutex<TableInner>,
     changed: Condvar,
 }
@@ -63,20 +65,12 @@ enum ConnectionState {
     Active,
 }
 
-/// A new connection and the number of evictions it took.
-#[derive(Debug)]
-pub(crate) struct NewConnection {
-    /// Keeps the connection in the table.
-    pub guard: ConnectionGuard,
-    /// Number of clients evicted to make room for it.
-    pub evicted: u64,
-}
-
 /// A connection's entry in the table, which is removed on drop.
 #[derive(Debug)]
 pub struct ConnectionGuard {
     table: Arc<ConnectionTable>,
-    socket: Arc<Socket>,
+    /// The client's socket.
+    pub(crate) socket: Arc<Socket>,
     number: u64,
 }
 
@@ -87,9 +81,9 @@ impl ConnectionTable {
     }
 
     /// Adds a connection in the handshake. If the handshake limit is reached, evicts the oldest
-    /// clients and blocks until one has left. Returns `None` if the limit is reached and the
-    /// table is closed.
-    pub(crate) fn accept(self: &Arc<Self>, socket: Socket) -> Option<NewConnection> {
+    /// clients and blocks until one has left. Returns the connection and the number of evicted
+    /// clients, or `None` if the limit is reached and the table is closed.
+    pub(crate) fn accept(self: &Arc<Self>, socket: Socket) -> Option<(ConnectionGuard, u64)> {
         let mut inner = self.lock();
         let mut evicted = 0;
         // Wait for a place in the handshake.
@@ -103,23 +97,13 @@ impl ConnectionTable {
                 self.changed.wait_timeout(inner, wait).unwrap_or_else(PoisonError::into_inner);
         }
         // Enter the connection under the next number.
-        let socket = Arc::new(socket);
-        let number = inner.next;
+        let (socket, number) = (Arc::new(socket), inner.next);
         inner.next += 1;
         inner.handshakes += 1;
         let state = ConnectionState::Handshake { since: Instant::now() };
-        inner
-            .connections
-            .insert(number, Connection { socket: Arc::clone(&socket), state, is_drained: false });
-        Some(NewConnection {
-            guard: ConnectionGuard { table: Arc::clone(self), socket, number },
-            evicted,
-        })
-    }
-
-    /// Returns the limits on the number of connections.
-    pub(crate) fn limits(&self) -> ConnectionLimits {
-        self.limits
+        let connection = Connection { socket: Arc::clone(&socket), state, is_drained: false };
+        inner.connections.insert(number, connection);
+        Some((ConnectionGuard { table: Arc::clone(self), socket, number }, evicted))
     }
 
     /// Closes the table: [`ConnectionTable::accept`] no longer waits for a free place.
@@ -128,19 +112,17 @@ impl ConnectionTable {
         self.changed.notify_all();
     }
 
-    /// Returns the number of active connections.
-    pub(crate) fn active(&self) -> usize {
-        self.lock().active
+    /// Returns the numbers of connections that are active and in the handshake.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        let inner = self.lock();
+        (inner.active as u64, inner.handshakes as u64)
     }
 
-    /// Returns the number of connections in the handshake.
-    pub(crate) fn handshakes(&self) -> usize {
-        self.lock().handshakes
-    }
-
-    /// Shuts down one or both directions of every connection's socket.
-    pub(crate) fn shutdown(&self, how: Shutdown) {
-        self.lock().connections.values().for_each(|connection| connection.socket.shutdown(how));
+    /// Shuts down the sockets of all connections.
+    pub(crate) fn shutdown(&self) {
+        for connection in self.lock().connections.values() {
+            connection.socket.shutdown(Shutdown::Both);
+        }
     }
 
     /// Waits until all active connections are drained: at least `window`, at most `limit`.
@@ -163,14 +145,9 @@ impl ConnectionTable {
 
     /// Waits until the table is empty, at most `limit`. Returns whether it is empty.
     pub(crate) fn wait_empty(&self, limit: Duration) -> bool {
-        let start = Instant::now();
-        let mut inner = self.lock();
-        while !inner.connections.is_empty() {
-            let Some(rest) = limit.checked_sub(start.elapsed()) else { return false };
-            (inner, _) =
-                self.changed.wait_timeout(inner, rest).unwrap_or_else(PoisonError::into_inner);
-        }
-        true
+        let is_busy = |inner: &mut TableInner| !inner.connections.is_empty();
+        let waited = self.changed.wait_timeout_while(self.lock(), limit, is_busy);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
     /// Locks the table. No code under this lock panics half-way, so a poisoned lock is valid.
@@ -194,15 +171,13 @@ impl TableInner {
                 // An older client is already about to leave: wait for it before evicting more.
                 ConnectionState::Evicted => break,
                 ConnectionState::Handshake { since } => {
-                    match limits.eviction_grace.checked_sub(since.elapsed()) {
-                        Some(left) if !left.is_zero() && count == 0 => return (0, left),
-                        Some(left) if !left.is_zero() => break,
-                        _ => {
-                            connection.state = ConnectionState::Evicted;
-                            connection.socket.shutdown(Shutdown::Both);
-                            count += 1;
-                        }
+                    let left = limits.eviction_grace.saturating_sub(since.elapsed());
+                    if !left.is_zero() {
+                        return (count, if count == 0 { left } else { limits.eviction_grace });
                     }
+                    connection.state = ConnectionState::Evicted;
+                    connection.socket.shutdown(Shutdown::Both);
+                    count += 1;
                 }
             }
             if count == most {
@@ -214,11 +189,6 @@ impl TableInner {
 }
 
 impl ConnectionGuard {
-    /// Returns the client's socket.
-    pub fn socket(&self) -> &Socket {
-        &self.socket
-    }
-
     /// Marks the connection as drained: its requests from before the shutdown are answered.
     pub fn set_drained(&self) {
         if let Some(connection) = self.table.lock().connections.get_mut(&self.number) {
@@ -234,11 +204,10 @@ impl ConnectionGuard {
         if inner.active >= self.table.limits.max_active {
             return false;
         }
-        let Some(connection) = inner.connections.get_mut(&self.number) else { return false };
-        if !matches!(connection.state, ConnectionState::Handshake { .. }) {
-            return false;
+        match inner.connections.get_mut(&self.number).map(|connection| &mut connection.state) {
+            Some(state @ ConnectionState::Handshake { .. }) => *state = ConnectionState::Active,
+            _ => return false,
         }
-        connection.state = ConnectionState::Active;
         inner.active += 1;
         inner.handshakes -= 1;
         drop(inner);

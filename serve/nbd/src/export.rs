@@ -1,11 +1,10 @@
-//! The device as clients see it: its name, description, size and features.
+//! The device as clients see it: its name, description and features.
 
 use std::sync::Arc;
 
 use block::BlockDevice;
 
-use crate::wire::request::RequestLimits;
-use crate::wire::{Headers, MAX_PAYLOAD, transmission};
+use crate::wire::{Headers, transmission};
 
 /// A device with the name and the description that clients get during the handshake.
 #[derive(Clone)]
@@ -18,15 +17,6 @@ pub struct Export {
     pub device: Arc<dyn BlockDevice>,
 }
 
-/// The result of a handshake.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Negotiated {
-    /// The form of requests and replies.
-    pub headers: Headers,
-    /// Whether `base:allocation` was selected.
-    pub allocation: bool,
-}
-
 impl Export {
     /// Returns whether `name` selects this export: its own name or the empty name.
     pub(crate) fn has_name(&self, name: &[u8]) -> bool {
@@ -37,7 +27,7 @@ impl Export {
     ///
     /// All connections share one device and a flush on any of them covers all, so
     /// `CAN_MULTI_CONN` is always set.
-    pub(crate) fn transmission_flags(&self, negotiated: Negotiated) -> u16 {
+    pub(crate) fn transmission_flags(&self, headers: Headers) -> u16 {
         let mut flags = transmission::HAS_FLAGS
             | transmission::SEND_FLUSH
             | transmission::SEND_CACHE
@@ -50,25 +40,9 @@ impl Export {
                 | transmission::SEND_WRITE_ZEROES
                 | transmission::SEND_FAST_ZERO
         };
-        if negotiated.headers.has_chunks() {
+        if headers.has_chunks() {
             flags |= transmission::SEND_DF;
         }
         flags
-    }
-
-    /// Returns the minimum, preferred and maximum request sizes. Units: bytes.
-    pub(crate) fn block_sizes(&self) -> [u32; 3] {
-        let limits = self.device.block_sizes();
-        [limits.minimum, limits.preferred, MAX_PAYLOAD]
-    }
-
-    /// Returns the limits that decide whether a request is valid on this connection.
-    pub(crate) fn request_limits(&self, negotiated: Negotiated) -> RequestLimits {
-        RequestLimits {
-            size: self.device.size(),
-            read_only: self.device.is_read_only(),
-            headers: negotiated.headers,
-            allocation: negotiated.allocation,
-        }
     }
 }

@@ -10,12 +10,14 @@ mod options;
 use std::io::Write;
 
 use crate::channel::{Channel, Inbound};
-use crate::connection_error::ConnectionError;
-use crate::export::{Export, Negotiated};
-use crate::wire::option::{OPTION_LEN, OptionRequest, opt};
-use crate::wire::{FIXED_NEWSTYLE, INIT_MAGIC, NO_ZEROES, OPTION_MAGIC, rep};
-use options::{Handshake, HandshakeStep, Padding};
-use reply::OptionReplies;
+use crate::error::ConnectionError;
+use crate::export::Export;
+use crate::wire::fields::Fields;
+use crate::wire::option::{OPTION_LEN, OptionError, OptionRequest, opt};
+use crate::wire::request::RequestLimits;
+use crate::wire::{FIXED_NEWSTYLE, Headers, INIT_MAGIC, NO_ZEROES, OPTION_MAGIC};
+use options::Handshake;
+use reply::{HandshakeStep, OptionReplies};
 
 pub use options::StartDecision;
 
@@ -31,119 +33,84 @@ pub(crate) fn negotiate<R: Inbound, W: Write>(
     channel: &mut Channel<R, W>,
     export: &Export,
     accept_start: &dyn Fn() -> StartDecision,
-) -> Result<Option<Negotiated>, ConnectionError> {
-    send_greeting(channel)?;
+) -> Result<Option<RequestLimits>, ConnectionError> {
+    // Greet the client, which answers with its flags. One that has left already is broken.
+    channel.write_buffer.put(&INIT_MAGIC.to_be_bytes());
+    channel.write_buffer.put(&OPTION_MAGIC.to_be_bytes());
+    channel.write_buffer.put(&(FIXED_NEWSTYLE | NO_ZEROES).to_be_bytes());
+    channel.flush()?;
+    let Some(flags) = channel.await_message(4)? else { return Ok(None) };
+    let flags = Fields(flags).u32().unwrap_or_default();
+    channel.read_buffer.consume(4);
+    if flags & !u32::from(FIXED_NEWSTYLE | NO_ZEROES) != 0 {
+        return Err(ConnectionError::ProtocolViolation { what: "unknown client flags" });
+    }
     let mut handshake = Handshake {
         export,
         accept_start,
-        negotiated: Negotiated::default(),
-        padding: client_flags(channel)?,
+        limits: RequestLimits {
+            size: export.device.size(),
+            read_only: export.device.is_read_only(),
+            headers: Headers::Simple,
+            allocation: false,
+        },
+        no_zeroes: flags & u32::from(NO_ZEROES) != 0,
     };
     loop {
-        match channel.await_message(OPTION_LEN) {
-            Err(ConnectionError::Closed) => return Ok(None),
-            result => result?,
-        }
-        let next = handshake.option(channel)?;
+        let Some(header) = channel.await_message(OPTION_LEN)? else { return Ok(None) };
+        let (number, len) = parse_option_header(header)?;
+        channel.read_buffer.consume(OPTION_LEN);
+        let next = handshake.option(channel, number, len)?;
         // Send the reply before reading on, so that replies never accumulate: a client that does
         // not read them blocks here until the deadline.
         channel.flush()?;
         match next {
             HandshakeStep::Continue => {}
-            HandshakeStep::Transmit => return Ok(Some(handshake.negotiated)),
+            HandshakeStep::Transmit => return Ok(Some(handshake.limits)),
             HandshakeStep::Abort => return Ok(None),
         }
     }
 }
 
-fn send_greeting<R: Inbound, W: Write>(channel: &mut Channel<R, W>) -> Result<(), ConnectionError> {
-    let write_buffer = channel.write_buffer();
-    write_buffer.put(&INIT_MAGIC.to_be_bytes());
-    write_buffer.put(&OPTION_MAGIC.to_be_bytes());
-    write_buffer.put(&(FIXED_NEWSTYLE | NO_ZEROES).to_be_bytes());
-    channel.flush()
-}
-
-fn client_flags<R: Inbound, W: Write>(
-    channel: &mut Channel<R, W>,
-) -> Result<Padding, ConnectionError> {
-    channel.await_message(4)?;
-    let flags = channel.received().first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes));
-    channel.consume(4);
-    match flags & !u32::from(FIXED_NEWSTYLE | NO_ZEROES) {
-        0 if flags & u32::from(NO_ZEROES) != 0 => Ok(Padding::Omitted),
-        0 => Ok(Padding::Zeroes),
-        _ => Err(ConnectionError::ProtocolViolation { what: "unknown client flags" }),
+fn parse_option_header(bytes: &[u8]) -> Result<(u32, u32), ConnectionError> {
+    let mut fields = Fields(bytes);
+    match (fields.u64(), fields.u32(), fields.u32()) {
+        (Some(OPTION_MAGIC), Some(number), Some(len)) => Ok((number, len)),
+        _ => Err(ConnectionError::ProtocolViolation { what: "wrong option magic" }),
     }
 }
 
 impl Handshake<'_> {
-    /// Receives and answers one option. Its header must already be in the channel.
+    /// Receives and answers one option with `len` bytes of data. `OPT_EXPORT_NAME` has no error
+    /// reply, so refusing it ends the connection.
     fn option<R: Inbound, W: Write>(
         &mut self,
         channel: &mut Channel<R, W>,
-    ) -> Result<HandshakeStep, ConnectionError> {
-        let (number, len) = parse_option_header(channel.received())?;
-        if len > MAX_OPTION_DATA_LEN {
-            channel.consume(OPTION_LEN);
-            channel.skip(u64::from(len))?;
-            return self.refuse_long(channel, number);
-        }
-        // Receive the whole option and answer it.
-        let whole = OPTION_LEN + len as usize;
-        channel.fill(whole)?;
-        let is_shutting_down = channel.notice_shutdown()?;
-        let (message, write_buffer) = channel.message(whole);
-        if is_shutting_down && number != opt::ABORT {
-            let next = shutting_down(&mut OptionReplies::new(write_buffer, number));
-            channel.consume(whole);
-            return next;
-        }
-        let next = self.answer(
-            number,
-            &message[OPTION_LEN..],
-            &mut OptionReplies::new(write_buffer, number),
-        )?;
-        channel.consume(whole);
-        Ok(next)
-    }
-
-    fn refuse_long<R: Inbound, W: Write>(
-        &self,
-        channel: &mut Channel<R, W>,
         number: u32,
+        len: u32,
     ) -> Result<HandshakeStep, ConnectionError> {
-        let mut replies = OptionReplies::new(channel.write_buffer(), number);
-        match number {
-            opt::EXPORT_NAME => return Err(ConnectionError::UnknownExport),
-            opt::ABORT => {
-                replies.ack();
-                return Ok(HandshakeStep::Abort);
-            }
-            _ if OptionRequest::is_known(number) => {
-                replies.refuse(rep::ERR_TOO_BIG, "option data are too long")
-            }
-            _ => replies.refuse(rep::ERR_UNSUP, "option is not supported"),
+        if len > MAX_OPTION_DATA_LEN {
+            channel.skip(len.into())?;
+            let mut replies = OptionReplies { write_buffer: &mut channel.write_buffer, number };
+            return match OptionRequest::parse(number, &[]) {
+                Ok(OptionRequest::ExportName(_)) => Err(ConnectionError::UnknownExport),
+                Ok(OptionRequest::Abort) => Ok(replies.end(Ok(HandshakeStep::Abort))),
+                Err(error @ OptionError::Unknown { .. }) => Ok(replies.end(Err(error))),
+                _ => Ok(replies.end(Err(OptionError::TooLong))),
+            };
         }
-        Ok(HandshakeStep::Continue)
-    }
-}
-
-/// Refuses an option during a shutdown. `OPT_EXPORT_NAME` has no error reply and ends the
-/// connection.
-fn shutting_down(replies: &mut OptionReplies<'_>) -> Result<HandshakeStep, ConnectionError> {
-    if replies.number() == opt::EXPORT_NAME {
-        return Err(ConnectionError::TooManyConnections);
-    }
-    replies.refuse(rep::ERR_SHUTDOWN, "the server is shutting down");
-    Ok(HandshakeStep::Continue)
-}
-
-fn parse_option_header(bytes: &[u8]) -> Result<(u32, u32), ConnectionError> {
-    let bad_magic = ConnectionError::ProtocolViolation { what: "wrong option magic" };
-    let mut fields = crate::wire::fields::Fields::new(bytes);
-    match (fields.u64(), fields.u32(), fields.u32()) {
-        (Some(OPTION_MAGIC), Some(number), Some(len)) => Ok((number, len)),
-        _ => Err(bad_magic),
+        channel.fill(len as usize)?;
+        let is_shutting_down = channel.notice_shutdown()?;
+        let data = &channel.read_buffer.bytes()[..len as usize];
+        let mut replies = OptionReplies { write_buffer: &mut channel.write_buffer, number };
+        let next = match number {
+            opt::EXPORT_NAME if is_shutting_down => Err(ConnectionError::TooManyConnections),
+            _ if is_shutting_down && number != opt::ABORT => {
+                Ok(replies.end(Err(OptionError::ShuttingDown)))
+            }
+            _ => self.answer(data, &mut replies),
+        };
+        channel.read_buffer.consume(len as usize);
+        next
     }
 }

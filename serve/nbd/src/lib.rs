@@ -22,15 +22,14 @@
 //!              |        |
 //!         handshake   transmit             option haggling; then requests, in order
 //!              |        |
-//!              +-- wire --+           bytes -> Header -> Command (range checked); replies ->
-//!              bytes
+//!              +-- wire --+    bytes -> Header -> Command (range checked); replies -> bytes
 //!              |        |
 //!             channel: read_buffer, write_buffer   bytes received, bytes not sent yet
 //! ```
 //!
-//! Parsing, execution and replies are separate. [`wire`] holds pure functions, and a `Command`
+//! Parsing, execution and replies are separate. `wire` holds pure functions, and a `Command`
 //! carries a checked [`block::Span`]. One function maps errors to error numbers:
-//! [`wire::request_error::RequestError::errno`].
+//! `wire::request_error::RequestError::errno`.
 //!
 //! # Threads
 //!
@@ -43,29 +42,21 @@
 //!
 //! # Bounds
 //!
+//! [`ServerConfig`] bounds the number of clients, in the handshake and after it, and all waits for
+//! them. Beside that:
+//!
 //! * Memory of a connection: two buffers of 256 KiB, 128 KiB during a block status request and a
-//!   reserved stack of 512 KiB. Only touched parts take memory: less than 1 MiB. Option replies are
-//!   sent one at a time and never accumulate.
+//!   reserved stack of 512 KiB. Only touched parts take memory: less than 1 MiB. Payloads of up to
+//!   32 MiB never need a buffer of that size: long writes are stored and long reads are sent piece
+//!   by piece. A client that vanishes in the middle of a long write leaves its first pages stored.
 //! * Memory for simple replies of more than 256 KiB: eight buffers of 2 MiB for all connections
 //!   together, kept after their first use. A reply that is longer or finds no free buffer is read
 //!   twice: once to verify that all pages are readable, and once to send them.
-//! * Connections: [`ServerConfig::max_connections`]. Further clients get an error when they ask to
-//!   start the transmission phase.
-//! * Clients in the handshake: [`ServerConfig::max_handshakes`]. A further client waits for at most
-//!   a second until the server evicts the oldest one.
-//! * Duration of a handshake: [`ServerConfig::handshake_timeout`] in total, however slowly the
-//!   client sends and reads.
-//! * A client that does not read its replies: [`ServerConfig::send_timeout`] for each batch.
-//! * A client that sends nothing: [`ServerConfig::idle_timeout`], if set. TCP keepalive detects a
-//!   vanished client after two minutes.
-//! * A shutdown: [`ServerConfig::shutdown_grace`] and a second. It does not wait for a device call
-//!   that takes longer.
-//! * A trim or zeroing: executed 128 MiB at a time. Between two pieces it ends if the shutdown's
+//! * TCP keepalive detects a vanished client after two minutes.
+//! * A shutdown takes [`ServerConfig::shutdown_grace`] and a second. It does not wait for a device
+//!   call that takes longer.
+//! * A trim or zeroing is executed 128 MiB at a time. Between two pieces it ends if the shutdown's
 //!   grace is over or the client is known to be gone, which a unix socket reports at once.
-//!
-//! Payloads of up to 32 MiB never need a buffer of that size: long writes are stored and long reads
-//! are sent piece by piece. A client that vanishes in the middle of a long write leaves the first
-//! pages of that write stored, without a success reply.
 //!
 //! # Choices where the protocol allows several
 //!
@@ -93,9 +84,8 @@
 mod config;
 mod error;
 mod uri;
-pub mod wire;
+mod wire;
 mod refusal;
-mod connection_error;
 mod shutdown;
 mod socket;
 mod connection_table;
@@ -113,8 +103,7 @@ mod server;
 pub use channel::{Cancellation, Deadlines, Inbound};
 pub use config::{Listen, ServerConfig, UnixAccess};
 pub use connection::{ConnectionContext, serve_connection};
-pub use connection_error::ConnectionError;
-pub use error::NbdError;
+pub use error::{ConnectionError, NbdError};
 pub use export::Export;
 pub use handshake::StartDecision;
 pub use listener::{BoundSocket, SocketFile};

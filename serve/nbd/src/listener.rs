@@ -1,24 +1,36 @@
 //! The listening socket, unix or TCP.
 
-mod accept;
 mod socket_file;
 mod unix;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
-use rustix::net::listen as listen_on;
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, accept_with, listen as listen_on};
 
 use crate::config::{Listen, UnixAccess};
 use crate::error::NbdError;
+use crate::refusal::Refusal;
 use crate::socket::Socket;
 use crate::uri;
-use accept::would_block;
 
-pub(crate) use accept::{AcceptOutcome, BACKLOG};
 pub use socket_file::SocketFile;
+pub(crate) use unix::BACKLOG;
 pub use unix::BoundSocket;
+
+/// The result of accepting a client.
+pub(crate) enum Accepted {
+    /// A client to serve.
+    Client(Socket),
+    /// A client whose connection was closed: it has no access to a unix socket, or setting the
+    /// options of its socket failed.
+    Refused(Refusal),
+    /// No client is waiting.
+    NoneWaiting,
+}
 
 /// A listening socket. It never blocks.
 #[derive(Debug)]
@@ -57,13 +69,6 @@ impl Listener {
         }
     }
 
-    /// Removes the file of a unix socket, so that no new client finds it. Has no effect for TCP.
-    pub(crate) fn unlink(&self) {
-        if let Self::Unix(socket) = self {
-            socket.unlink();
-        }
-    }
-
     /// Returns the file of a unix socket, or `None` for TCP.
     pub(crate) fn file(&self) -> Option<SocketFile> {
         match self {
@@ -72,24 +77,37 @@ impl Listener {
         }
     }
 
-    /// Accepts the next client and, on a unix socket, checks its access.
+    /// Accepts the next client. `send_timeout` limits how long sent bytes may stay unacknowledged
+    /// over TCP.
     ///
     /// # Errors
     /// The errors of `accept`, such as too many open files.
-    pub(crate) fn accept(&self) -> io::Result<AcceptOutcome> {
-        match self {
-            Self::Unix(socket) => socket.accept(),
-            Self::Tcp { listener, .. } => match listener.accept() {
-                Ok((stream, _)) => Ok(AcceptOutcome::Client(Socket::Tcp(stream))),
-                Err(error) => would_block(error),
+    pub(crate) fn accept(&self, send_timeout: Duration) -> io::Result<Accepted> {
+        let fd = match accept_with(self, SocketFlags::CLOEXEC) {
+            Ok(fd) => fd,
+            // A client that left before it was accepted does not wait, either.
+            Err(Errno::AGAIN | Errno::CONNABORTED | Errno::INTR) => {
+                return Ok(Accepted::NoneWaiting);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let socket = match self {
+            Self::Unix(bound) => match bound.check_peer(&fd) {
+                Ok(()) => Socket::unix(fd),
+                Err(refusal) => return Ok(Accepted::Refused(refusal)),
             },
-        }
+            Self::Tcp { .. } => Socket::tcp(fd, send_timeout),
+        };
+        Ok(match socket {
+            Ok(socket) => Accepted::Client(socket),
+            Err(_) => Accepted::Refused(Refusal::NoResources),
+        })
     }
 
     /// Returns the NBD URI of `export` on this socket.
     pub(crate) fn uri(&self, export: &str) -> String {
         match self {
-            Self::Unix(socket) => uri::unix(socket.path(), export),
+            Self::Unix(socket) => uri::unix(socket.file().path(), export),
             Self::Tcp { address, .. } => uri::tcp(*address, export),
         }
     }
@@ -98,7 +116,7 @@ impl Listener {
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Self::Unix(socket) => socket.as_fd(),
+            Self::Unix(socket) => socket.listener.as_fd(),
             Self::Tcp { listener, .. } => listener.as_fd(),
         }
     }

@@ -5,12 +5,11 @@
 
 use std::cell::Cell;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::Shutdown as Direction;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, ioctl_fionread};
-use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::net::{RecvFlags, SendFlags, Shutdown as Direction, recv, send};
 
 use crate::channel::{Cancellation, Deadlines, Inbound};
 use crate::connection_table::ConnectionGuard;
@@ -42,11 +41,11 @@ pub struct Peer<'a> {
 }
 
 impl<'a> Peer<'a> {
-    /// Creates the client of a socket on which [`Socket::prepare`] was called.
+    /// Creates the client of a connection.
     pub fn new(guard: &'a ConnectionGuard, shutdown: &'a Shutdown, send_timeout: Duration) -> Self {
         Self {
             guard,
-            socket: guard.socket(),
+            socket: &guard.socket,
             shutdown,
             shutdown_noticed: Cell::default(),
             is_drained: Cell::default(),
@@ -82,19 +81,13 @@ impl<'a> Peer<'a> {
     fn wait_readable(&self) -> io::Result<()> {
         let left = left(self.deadlines.get().read)?;
         let shutdown_noticed = self.shutdown_noticed.get();
-        let event =
-            if shutdown_noticed { self.shutdown.closing() } else { self.shutdown.draining() };
+        let event = if shutdown_noticed { &self.shutdown.closing } else { &self.shutdown.draining };
         // A client that is already drained has no stall limit.
         let stall = (shutdown_noticed && !self.is_drained.get()).then_some(STALL_TIMEOUT);
         let limit = [left, stall].into_iter().flatten().min();
         let start = Instant::now();
-        wait(
-            &mut [
-                PollFd::new(self.socket, PollFlags::IN),
-                PollFd::from_borrowed_fd(event, PollFlags::IN),
-            ],
-            limit,
-        )?;
+        let mut fds = [PollFd::new(self.socket, PollFlags::IN), PollFd::new(event, PollFlags::IN)];
+        wait(&mut fds, limit)?;
         if stall.is_some_and(|stall| start.elapsed() >= stall) {
             self.set_drained();
         }
@@ -120,15 +113,10 @@ impl<'a> Peer<'a> {
 
     /// Waits until the socket is writable, at most until the deadline of this batch.
     fn wait_writable(&self) -> io::Result<()> {
-        let by = match self.send_by.get() {
-            Some(by) => Some(by),
-            None => {
-                match (Instant::now().checked_add(self.send_timeout), self.deadlines.get().write) {
-                    (Some(one), Some(other)) => Some(one.min(other)),
-                    (one, other) => one.or(other),
-                }
-            }
-        };
+        let by = self.send_by.get().or_else(|| {
+            let batch = Instant::now().checked_add(self.send_timeout);
+            [batch, self.deadlines.get().write].into_iter().flatten().min()
+        });
         self.send_by.set(by);
         wait(&mut [PollFd::new(self.socket, PollFlags::OUT)], left(by)?)
     }

@@ -5,29 +5,42 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use thiserror::Error;
+
 /// Time between two lines of the same kind.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// The reason why a client was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The reason why a client was refused. Its text is a line of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Refusal {
     /// The client's user has no access to the unix socket.
+    #[error("refused a client of {}", peer(*user))]
     Peer {
         /// The user id. `None` if the system did not report it.
         user: Option<u32>,
     },
     /// The limit on connections is reached.
+    #[error("refused a client: all {limit} connections are taken")]
     TooManyConnections {
         /// The limit.
         limit: usize,
     },
     /// The client was evicted from the handshake to make room for another one.
+    #[error("closed a client in its handshake: others wait for one of the {handshakes} places")]
     Evicted {
         /// The limit on connections in the handshake.
         handshakes: usize,
     },
     /// The system had no thread or no memory for the client.
+    #[error("refused a client: no thread or memory for it")]
     NoResources,
+}
+
+fn peer(user: Option<u32>) -> String {
+    match user {
+        Some(user) => format!("user {user}, which has no access"),
+        None => String::from("an unknown user"),
+    }
 }
 
 /// Number of kinds, which [`Refusal::kind`] returns.
@@ -40,28 +53,6 @@ impl Refusal {
             Self::TooManyConnections { .. } => 1,
             Self::Evicted { .. } => 2,
             Self::NoResources => 3,
-        }
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Peer { user: Some(user) } => {
-                write!(f, "refused a client of user {user}, which has no access")
-            }
-            Self::Peer { user: None } => write!(f, "refused a client of an unknown user"),
-            Self::TooManyConnections { limit } => {
-                write!(f, "refused a client: all {limit} connections are taken")
-            }
-            Self::Evicted { handshakes } => {
-                write!(
-                    f,
-                    "closed a client in its handshake: \
-                     others wait for one of the {handshakes} places"
-                )
-            }
-            Self::NoResources => write!(f, "refused a client: no thread or memory for it"),
         }
     }
 }

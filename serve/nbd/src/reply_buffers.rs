@@ -32,7 +32,8 @@ struct PoolState {
 #[derive(Debug)]
 pub(crate) struct ReplyBuffer<'a> {
     pool: &'a ReplyBufferPool,
-    bytes: Box<[u8]>,
+    /// The data of earlier replies until the caller overwrites them.
+    pub bytes: Box<[u8]>,
 }
 
 impl ReplyBufferPool {
@@ -61,14 +62,6 @@ impl ReplyBufferPool {
     }
 }
 
-impl ReplyBuffer<'_> {
-    /// Returns the first `len` bytes. They hold data of earlier replies until the caller
-    /// overwrites them.
-    pub(crate) fn first(&mut self, len: usize) -> &mut [u8] {
-        &mut self.bytes[..len]
-    }
-}
-
 impl Drop for ReplyBuffer<'_> {
     fn drop(&mut self) {
         let bytes = std::mem::take(&mut self.bytes);
@@ -89,7 +82,7 @@ mod tests {
             (0..MAX_BUFFERS).map(|_| pool.try_take().expect("a buffer is free")).collect();
         assert!(pool.try_take().is_none());
         drop(all);
-        assert_eq!(pool.try_take().expect("all buffers are idle").first(5).len(), 5);
+        assert_eq!(pool.try_take().expect("all buffers are idle").bytes.len(), REPLY_BUFFER_LEN);
         assert_eq!(pool.allocated(), (MAX_BUFFERS * REPLY_BUFFER_LEN) as u64);
     }
 }

@@ -1,27 +1,26 @@
 //! The server: accepts clients, starts a thread for each and shuts down in an orderly way.
 
 use std::cell::Cell;
-use std::net::Shutdown;
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use block::BlockDevice;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 use crate::config::{Listen, ServerConfig};
 use crate::connection::{ConnectionContext, serve_connection};
-use crate::connection_error::ConnectionError;
-use crate::connection_table::{ConnectionGuard, ConnectionLimits, ConnectionTable, NewConnection};
-use crate::error::NbdError;
+use crate::connection_table::{ConnectionGuard, ConnectionLimits, ConnectionTable};
+use crate::error::{ConnectionError, NbdError};
 use crate::export::Export;
 use crate::handshake::StartDecision;
-use crate::listener::{AcceptOutcome, BACKLOG, Listener, SocketFile};
+use crate::listener::{Accepted, BACKLOG, Listener, SocketFile};
 use crate::peer::Peer;
 use crate::refusal::{Refusal, RefusalLog};
-use crate::shutdown::{Phase, Shutdown as Lifecycle};
+use crate::shutdown::{Phase, Shutdown};
 use crate::socket::Socket;
-use crate::stats::{Counters, Stats};
+use crate::stats::{CONNECTION_BUFFERS, Counters, Stats};
 use crate::wire::MAX_STRING;
 
 /// Stack size of a connection's thread. Reserved, not committed. Units: bytes.
@@ -42,7 +41,6 @@ const ACCEPT_RETRY_DELAY: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 }
 pub struct Server {
     listener: Listener,
     uri: String,
-    shutdown_grace: Duration,
     shared: Arc<Shared>,
 }
 
@@ -51,10 +49,8 @@ struct Shared {
     export: Export,
     counters: Counters,
     connections: Arc<ConnectionTable>,
-    handshake_timeout: Duration,
-    send_timeout: Duration,
-    idle_timeout: Option<Duration>,
-    shutdown: Lifecycle,
+    config: ServerConfig,
+    shutdown: Shutdown,
     refusals: OnceLock<RefusalLog>,
 }
 
@@ -89,31 +85,26 @@ impl Server {
             }
         }
         // Listen, and set up the shared state.
-        let shutdown = Lifecycle::new().map_err(NbdError::io("create an eventfd"))?;
-        let listener = Listener::bind(listen, config.access)?;
-        Ok(Self {
-            uri: listener.uri(&config.export_name),
-            listener,
-            shutdown_grace: config.shutdown_grace,
-            shared: Arc::new(Shared {
-                export: Export {
-                    name: config.export_name,
-                    description: config.description,
-                    device,
-                },
-                counters: Counters::default(),
-                connections: Arc::new(ConnectionTable::new(ConnectionLimits {
-                    max_active: config.max_connections,
-                    max_handshakes: config.max_handshakes.max(1),
-                    eviction_grace: (config.handshake_timeout / 8).min(MAX_EVICTION_GRACE),
-                })),
-                handshake_timeout: config.handshake_timeout,
-                send_timeout: config.send_timeout,
-                idle_timeout: config.idle_timeout,
-                shutdown,
-                refusals: OnceLock::new(),
-            }),
-        })
+        let shutdown = Shutdown::new().map_err(NbdError::io("create an eventfd"))?;
+        let listener = Listener::bind(listen, config.access.clone())?;
+        let uri = listener.uri(&config.export_name);
+        let shared = Shared {
+            export: Export {
+                name: config.export_name.clone(),
+                description: config.description.clone(),
+                device,
+            },
+            counters: Counters::default(),
+            connections: Arc::new(ConnectionTable::new(ConnectionLimits {
+                max_active: config.max_connections,
+                max_handshakes: config.max_handshakes.max(1),
+                eviction_grace: (config.handshake_timeout / 8).min(MAX_EVICTION_GRACE),
+            })),
+            config,
+            shutdown,
+            refusals: OnceLock::new(),
+        };
+        Ok(Self { listener, uri, shared: Arc::new(shared) })
     }
 
     /// Returns the export's NBD URI: `nbd+unix:///...` or `nbd://...`.
@@ -153,22 +144,23 @@ impl Server {
     pub fn run(self) -> Result<(), NbdError> {
         let served = self.serve();
         // Start draining: no connection waits for a place in the handshake any more.
-        let shared = Arc::clone(&self.shared);
-        shared.shutdown.drain();
-        shared.connections.close();
+        self.handle().shutdown();
         // Stop listening. Accept the clients that are already in the queue, so that they get an
         // error.
-        self.listener.unlink();
+        if let Some(file) = self.listener.file() {
+            file.remove();
+        }
         self.accept_pending(|| false);
         // Wait for the requests in flight, then close all connections.
-        let (start, grace) = (Instant::now(), self.shutdown_grace);
+        let shared = Arc::clone(&self.shared);
+        let (start, grace) = (Instant::now(), shared.config.shutdown_grace);
         drop(self);
         shared.connections.wait_drained(DRAIN_WINDOW.min(grace), grace);
         shared.shutdown.close();
         if !shared.connections.wait_empty(CLOSE_TIMEOUT) {
             // The remaining clients do not read their replies, or their threads are in a device
             // call.
-            shared.connections.shutdown(Shutdown::Both);
+            shared.connections.shutdown();
             shared.connections.wait_empty(grace.saturating_sub(start.elapsed()).max(CLOSE_TIMEOUT));
         }
         served
@@ -176,13 +168,11 @@ impl Server {
 
     fn serve(&self) -> Result<(), NbdError> {
         while !self.shared.shutdown.has_reached(Phase::Draining) {
-            let event = PollFd::from_borrowed_fd(self.shared.shutdown.draining(), PollFlags::IN);
+            let event = PollFd::new(&self.shared.shutdown.draining, PollFlags::IN);
             let mut fds = [PollFd::new(&self.listener, PollFlags::IN), event];
             match poll(&mut fds, None) {
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(error) => {
-                    return Err(NbdError::Io { doing: "wait for clients", source: error.into() });
-                }
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(NbdError::io("wait for clients")(error)),
             }
             self.accept_pending(|| self.shared.shutdown.has_reached(Phase::Draining));
         }
@@ -196,19 +186,14 @@ impl Server {
             if is_over() {
                 return;
             }
-            match self.listener.accept() {
-                Ok(AcceptOutcome::Client(socket))
-                    if socket.prepare(self.shared.send_timeout).is_err() =>
-                {
-                    self.shared.refuse(Refusal::NoResources);
-                }
-                Ok(AcceptOutcome::Client(socket)) => {
+            match self.listener.accept(self.shared.config.send_timeout) {
+                Ok(Accepted::Client(socket)) => {
                     if self.spawn_connection(socket).is_none() {
                         return;
                     }
                 }
-                Ok(AcceptOutcome::Refused(refusal)) => self.shared.refuse(refusal),
-                Ok(AcceptOutcome::WouldBlock) => return,
+                Ok(Accepted::Refused(refusal)) => self.shared.refuse(refusal),
+                Ok(Accepted::NoneWaiting) => return,
                 // No file descriptor or no memory: the client stays in the listen queue.
                 Err(_) => return self.wait_before_retry(),
             }
@@ -218,12 +203,9 @@ impl Server {
     /// Enters a client into the connection table and starts its thread. Returns `None` if the
     /// handshake limit is reached and the server is shutting down.
     fn spawn_connection(&self, socket: Socket) -> Option<()> {
-        let NewConnection { guard, evicted } = self.shared.connections.accept(socket)?;
-        (0..evicted).for_each(|_| {
-            self.shared.refuse(Refusal::Evicted {
-                handshakes: self.shared.connections.limits().max_handshakes,
-            })
-        });
+        let (guard, evicted) = self.shared.connections.accept(socket)?;
+        let handshakes = self.shared.connections.limits.max_handshakes;
+        (0..evicted).for_each(|_| self.shared.refuse(Refusal::Evicted { handshakes }));
         let shared = Arc::clone(&self.shared);
         let thread = thread::Builder::new().name(String::from("nbd")).stack_size(STACK_SIZE);
         // If no thread can be created, dropping the closure drops the guard, which closes the
@@ -236,7 +218,7 @@ impl Server {
 
     fn wait_before_retry(&self) {
         // A shutdown ends the delay.
-        let mut fds = [PollFd::from_borrowed_fd(self.shared.shutdown.draining(), PollFlags::IN)];
+        let mut fds = [PollFd::new(&self.shared.shutdown.draining, PollFlags::IN)];
         // The delay need not be exact, so a signal or an error may end it.
         let _ = poll(&mut fds, Some(&ACCEPT_RETRY_DELAY));
     }
@@ -244,45 +226,36 @@ impl Server {
 
 /// Serves one connection; the main function of its thread.
 fn connection_main(shared: &Shared, guard: ConnectionGuard) {
-    let counters = &shared.counters;
     let refused = Cell::new(false);
     let accept_start = || {
         if guard.activate() {
-            counters.connection_started();
+            shared.counters.connections_total.add(1);
             return StartDecision::Accept;
         }
         // Count a connection once, however often its client asks.
         if !refused.replace(true) {
-            shared.refuse(Refusal::TooManyConnections {
-                limit: shared.connections.limits().max_active,
-            });
+            let limit = shared.connections.limits.max_active;
+            shared.refuse(Refusal::TooManyConnections { limit });
         }
         StartDecision::Reject
     };
     let context = ConnectionContext {
         export: &shared.export,
-        counters,
+        counters: &shared.counters,
         accept_start: &accept_start,
-        handshake_timeout: shared.handshake_timeout,
-        idle_timeout: shared.idle_timeout,
+        handshake_timeout: shared.config.handshake_timeout,
+        idle_timeout: shared.config.idle_timeout,
     };
-    let peer = Peer::new(&guard, &shared.shutdown, shared.send_timeout);
+    let peer = Peer::new(&guard, &shared.shutdown, shared.config.send_timeout);
     let result = serve_connection(&peer, &peer, context);
     let is_closing = shared.shutdown.has_reached(Phase::Closing);
     match result {
-        Ok(()) | Err(ConnectionError::Closed | ConnectionError::TooManyConnections) => {}
+        Ok(()) | Err(ConnectionError::TooManyConnections) => {}
         Err(_) if is_closing => {}
-        Err(_) => counters.connection_broken(),
+        Err(_) => shared.counters.connections_broken.add(1),
     }
     // If the server ends the connection, its last replies must not be lost in a reset.
-    let is_ours = matches!(
-        result,
-        Err(ConnectionError::ProtocolViolation { .. }
-            | ConnectionError::UnknownExport
-            | ConnectionError::TooManyConnections
-            | ConnectionError::FailedMidReply)
-    );
-    if is_closing || is_ours {
+    if is_closing || result.is_err_and(|error| error.is_by_server()) {
         peer.linger();
     }
     // `Server::run` waits for the guard: drop it last.
@@ -300,16 +273,18 @@ impl Handle {
     /// Returns the counters and the current numbers of connections.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let connections = &self.shared.connections;
-        self.shared
-            .counters
-            .snapshot_with(connections.active() as u64, connections.handshakes() as u64)
+        let (active, handshakes) = self.shared.connections.counts();
+        let mut stats = self.shared.counters.snapshot();
+        stats.connections_current = active;
+        stats.handshakes_current = handshakes;
+        stats.buffer_bytes += (active + handshakes) * CONNECTION_BUFFERS;
+        stats
     }
 }
 
 impl Shared {
     fn refuse(&self, refusal: Refusal) {
-        self.counters.connection_refused();
+        self.counters.connections_refused.add(1);
         if let Some(log) = self.refusals.get() {
             log.note(refusal);
         }

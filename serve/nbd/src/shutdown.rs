@@ -1,7 +1,7 @@
 //! The phases of a shutdown, which every connection can check and wait for.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use rustix::event::{EventfdFlags, eventfd};
@@ -24,8 +24,10 @@ pub enum Phase {
 #[derive(Debug)]
 pub struct Shutdown {
     phase: AtomicU8,
-    draining: OwnedFd,
-    closing: OwnedFd,
+    /// Becomes readable when [`Phase::Draining`] begins.
+    pub draining: OwnedFd,
+    /// Becomes readable when [`Phase::Closing`] begins.
+    pub closing: OwnedFd,
 }
 
 impl Shutdown {
@@ -55,22 +57,11 @@ impl Shutdown {
         self.phase.load(Ordering::Acquire) >= phase as u8
     }
 
-    /// Returns the descriptor that becomes readable when [`Phase::Draining`] begins.
-    pub fn draining(&self) -> BorrowedFd<'_> {
-        self.draining.as_fd()
-    }
-
-    /// Returns the descriptor that becomes readable when [`Phase::Closing`] begins.
-    pub fn closing(&self) -> BorrowedFd<'_> {
-        self.closing.as_fd()
-    }
-
     fn advance(&self, phase: Phase, event: &OwnedFd) {
         // Pairs with the Acquire in `has_reached`. The store comes before the event, so that a
         // thread woken by the event sees the phase.
         self.phase.fetch_max(phase as u8, Ordering::Release);
         // The only error is a full counter, and a full eventfd is readable.
-        let _: io::Result<usize> =
-            rustix::io::write(event, &1_u64.to_ne_bytes()).map_err(Into::into);
+        let _ = rustix::io::write(event, &1_u64.to_ne_bytes());
     }
 }

@@ -1,12 +1,11 @@
 //! A connection's socket, unix or TCP.
 
 use std::io;
-use std::net::{Shutdown, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixStream;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::net::sockopt::{self, Timeout};
+use rustix::net::{Shutdown, shutdown};
 
 /// Receive timeout of the socket. After it, the thread polls for the socket, the deadline and a
 /// shutdown together. A busy connection does not reach the timeout, so it waits with one system
@@ -21,74 +20,63 @@ const KEEPALIVE_PROBES: u32 = 6;
 
 /// A connected socket. Reads and writes take `&self`, so that another thread can shut it down.
 #[derive(Debug)]
-pub enum Socket {
-    /// A client of [`Listen::Unix`](crate::Listen::Unix).
-    Unix(UnixStream),
-    /// A client of [`Listen::Tcp`](crate::Listen::Tcp).
-    Tcp(TcpStream),
-}
+pub(crate) struct Socket(OwnedFd);
 
 impl Socket {
-    /// Shuts down one or both directions, which wakes threads waiting on the socket. Has no
-    /// effect on a socket that is already closed.
-    pub fn shutdown(&self, how: Shutdown) {
-        // The only error is "not connected", which means that it is already shut down.
-        let _ = match self {
-            Self::Unix(stream) => stream.shutdown(how),
-            Self::Tcp(stream) => stream.shutdown(how),
-        };
-    }
-}
-
-impl Socket {
-    /// Sets the socket options of an accepted socket. `send_timeout` limits how long sent bytes
-    /// may stay unacknowledged over TCP.
+    /// Wraps an accepted unix socket and sets its options.
     ///
     /// # Errors
     /// The errors of `setsockopt`.
-    pub fn prepare(&self, send_timeout: Duration) -> io::Result<()> {
-        match self {
-            Self::Unix(stream) => stream.set_nonblocking(false)?,
-            Self::Tcp(stream) => prepare_tcp(stream, send_timeout)?,
-        }
-        Ok(sockopt::set_socket_timeout(self, Timeout::Recv, Some(RECEIVE_TIMEOUT))?)
+    pub(crate) fn unix(fd: OwnedFd) -> io::Result<Self> {
+        sockopt::set_socket_timeout(&fd, Timeout::Recv, Some(RECEIVE_TIMEOUT))?;
+        Ok(Self(fd))
     }
-}
 
-fn prepare_tcp(stream: &TcpStream, send_timeout: Duration) -> io::Result<()> {
-    stream.set_nonblocking(false)?;
-    // Replies are already batched; Nagle's algorithm would only delay them.
-    stream.set_nodelay(true)?;
-    // Detect vanished clients: keepalive covers idle connections, the user timeout busy ones.
-    sockopt::set_socket_keepalive(stream, true)?;
-    sockopt::set_tcp_keepidle(stream, KEEPALIVE_IDLE)?;
-    sockopt::set_tcp_keepintvl(stream, KEEPALIVE_INTERVAL)?;
-    sockopt::set_tcp_keepcnt(stream, KEEPALIVE_PROBES)?;
-    let millis = u32::try_from(send_timeout.as_millis()).unwrap_or(u32::MAX).max(1);
-    Ok(sockopt::set_tcp_user_timeout(stream, millis)?)
+    /// Wraps an accepted TCP socket and sets its options. `send_timeout` limits how long sent
+    /// bytes may stay unacknowledged.
+    ///
+    /// # Errors
+    /// The errors of `setsockopt`.
+    pub(crate) fn tcp(fd: OwnedFd, send_timeout: Duration) -> io::Result<Self> {
+        // Replies are already batched; Nagle's algorithm would only delay them.
+        sockopt::set_tcp_nodelay(&fd, true)?;
+        // Detect vanished clients: keepalive covers idle connections, the user timeout busy ones.
+        sockopt::set_socket_keepalive(&fd, true)?;
+        sockopt::set_tcp_keepidle(&fd, KEEPALIVE_IDLE)?;
+        sockopt::set_tcp_keepintvl(&fd, KEEPALIVE_INTERVAL)?;
+        sockopt::set_tcp_keepcnt(&fd, KEEPALIVE_PROBES)?;
+        let millis = u32::try_from(send_timeout.as_millis()).unwrap_or(u32::MAX).max(1);
+        sockopt::set_tcp_user_timeout(&fd, millis)?;
+        Self::unix(fd)
+    }
+
+    /// Shuts down one or both directions, which wakes threads waiting on the socket. Has no
+    /// effect on a socket that is already closed.
+    pub(crate) fn shutdown(&self, how: Shutdown) {
+        // The only error is "not connected", which means that it is already shut down.
+        let _ = shutdown(self, how);
+    }
 }
 
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Unix(stream) => stream.as_fd(),
-            Self::Tcp(stream) => stream.as_fd(),
-        }
+        self.0.as_fd()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::TcpListener;
+    use std::net::{TcpListener, TcpStream};
 
     #[test]
     fn tcp_options_detect_vanished_clients() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let _client =
             TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
-        let socket = Socket::Tcp(listener.accept().expect("a client waits").0);
-        socket.prepare(Duration::from_millis(1500)).expect("socket options");
+        let (stream, _) = listener.accept().expect("a client waits");
+        let socket =
+            Socket::tcp(stream.into(), Duration::from_millis(1500)).expect("socket options");
         assert_eq!(sockopt::tcp_user_timeout(&socket).expect("an option"), 1500);
         assert!(sockopt::socket_keepalive(&socket).expect("an option"));
         assert_eq!(sockopt::tcp_keepidle(&socket).expect("an option"), KEEPALIVE_IDLE);

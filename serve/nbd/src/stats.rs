@@ -14,7 +14,7 @@ use crate::wire::request_error::Errno;
 const COMMANDS: usize = cmd::BLOCK_STATUS as usize + 2;
 
 /// Size of one connection's buffers. Units: bytes.
-const CONNECTION_BUFFERS: u64 = (READ_BUFFER_LEN + WRITE_BUFFER_LEN) as u64;
+pub(crate) const CONNECTION_BUFFERS: u64 = (READ_BUFFER_LEN + WRITE_BUFFER_LEN) as u64;
 
 /// Number of requests by command, successful or not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -104,7 +104,7 @@ pub struct Stats {
 #[derive(Debug, Default)]
 pub(crate) struct LocalCounters {
     requests: [u64; COMMANDS],
-    errors: [u64; Errno::ALL.len()],
+    errors: [u64; Errno::COUNT],
     /// Units: bytes.
     pub bytes_read: u64,
     /// Units: bytes.
@@ -119,20 +119,22 @@ impl LocalCounters {
 
     /// Counts an error reply.
     pub(crate) fn error(&mut self, errno: Errno) {
-        self.errors[errno.index()] += 1;
+        self.errors[errno as usize] += 1;
     }
 }
 
 /// The counters shared by all connections. They are independent sums, so `Relaxed` suffices.
 #[derive(Debug, Default)]
 pub struct Counters {
-    connections_total: AtomicU64,
-    connections_refused: AtomicU64,
-    broken: AtomicU64,
-    requests: [AtomicU64; COMMANDS],
-    errors: [AtomicU64; Errno::ALL.len()],
-    bytes_read: AtomicU64,
-    bytes_written: AtomicU64,
+    /// Connections that became active.
+    pub(crate) connections_total: Counter,
+    pub(crate) connections_refused: Counter,
+    /// Connections that ended with an error.
+    pub(crate) connections_broken: Counter,
+    requests: [Counter; COMMANDS],
+    errors: [Counter; Errno::COUNT],
+    bytes_read: Counter,
+    bytes_written: Counter,
     /// The buffers for long replies, shared by all connections that count here.
     pub(crate) reply_buffers: ReplyBufferPool,
 }
@@ -141,49 +143,24 @@ impl Counters {
     /// Adds a connection's counts to the shared counters and resets them.
     pub(crate) fn merge(&self, local: &mut LocalCounters) {
         let LocalCounters { requests, errors, bytes_read, bytes_written } = std::mem::take(local);
-        for (counter, count) in
-            self.requests.iter().zip(requests).chain(self.errors.iter().zip(errors))
-        {
-            add(counter, count);
-        }
-        add(&self.bytes_read, bytes_read);
-        add(&self.bytes_written, bytes_written);
-    }
-
-    /// Counts a connection that became active.
-    pub(crate) fn connection_started(&self) {
-        add(&self.connections_total, 1);
-    }
-
-    /// Counts a refused connection.
-    pub(crate) fn connection_refused(&self) {
-        add(&self.connections_refused, 1);
-    }
-
-    /// Counts a connection that ended with an error.
-    pub(crate) fn connection_broken(&self) {
-        add(&self.broken, 1);
+        self.requests.iter().zip(requests).for_each(|(counter, count)| counter.add(count));
+        self.errors.iter().zip(errors).for_each(|(counter, count)| counter.add(count));
+        self.bytes_read.add(bytes_read);
+        self.bytes_written.add(bytes_written);
     }
 
     /// Returns the counts so far, with zero current connections: the connection table counts
     /// those.
     #[must_use]
     pub fn snapshot(&self) -> Stats {
-        self.snapshot_with(0, 0)
-    }
-
-    /// Returns the counts so far, and the given numbers of current connections with their
-    /// buffers.
-    pub(crate) fn snapshot_with(&self, active: u64, handshakes: u64) -> Stats {
-        let request = |kind: u16| load(&self.requests[usize::from(kind)]);
-        let error = |errno: Errno| load(&self.errors[errno.index()]);
+        let request = |kind: u16| self.requests[usize::from(kind)].get();
+        let error = |errno: Errno| self.errors[errno as usize].get();
         Stats {
-            connections_current: active,
-            handshakes_current: handshakes,
-            buffer_bytes: (active + handshakes) * CONNECTION_BUFFERS
-                + self.reply_buffers.allocated(),
-            connections_total: load(&self.connections_total),
-            connections_refused: load(&self.connections_refused),
+            connections_current: 0,
+            handshakes_current: 0,
+            buffer_bytes: self.reply_buffers.allocated(),
+            connections_total: self.connections_total.get(),
+            connections_refused: self.connections_refused.get(),
             requests: Requests {
                 read: request(cmd::READ),
                 write: request(cmd::WRITE),
@@ -193,7 +170,7 @@ impl Counters {
                 write_zeroes: request(cmd::WRITE_ZEROES),
                 block_status: request(cmd::BLOCK_STATUS),
                 disconnect: request(cmd::DISC),
-                unknown: load(&self.requests[COMMANDS - 1]),
+                unknown: self.requests[COMMANDS - 1].get(),
             },
             errors: Errors {
                 not_permitted: error(Errno::Perm),
@@ -203,20 +180,27 @@ impl Counters {
                 overflow: error(Errno::Overflow),
                 not_supported: error(Errno::NotSup),
                 shutting_down: error(Errno::Shutdown),
-                broken_connections: load(&self.broken),
+                broken_connections: self.connections_broken.get(),
             },
-            bytes_read: load(&self.bytes_read),
-            bytes_written: load(&self.bytes_written),
+            bytes_read: self.bytes_read.get(),
+            bytes_written: self.bytes_written.get(),
         }
     }
 }
 
-fn add(counter: &AtomicU64, count: u64) {
-    if count > 0 {
-        counter.fetch_add(count, Ordering::Relaxed);
-    }
-}
+/// A sum.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
 
-fn load(counter: &AtomicU64) -> u64 {
-    counter.load(Ordering::Relaxed)
+impl Counter {
+    /// Adds `count`. Writes nothing if it is 0.
+    pub(crate) fn add(&self, count: u64) {
+        if count > 0 {
+            self.0.fetch_add(count, Ordering::Relaxed);
+        }
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }

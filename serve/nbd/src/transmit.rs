@@ -4,41 +4,53 @@
 //! Passing it to another thread would cost more than a page read.
 
 mod change;
-mod read;
 mod reply;
+mod read;
 mod status;
-mod write;
 
 use std::io::Write;
 
-use block::{BlockDevice, StatusExtent};
+use block::{BlockDevice, BlockError, Bytes, Span, StatusExtent};
 
 use crate::channel::{Channel, Inbound};
-use crate::connection_error::ConnectionError;
-use crate::export::{Export, Negotiated};
+use crate::error::ConnectionError;
 use crate::reply_buffers::ReplyBufferPool;
 use crate::stats::{Counters, LocalCounters};
 use crate::wire::reply::ReplyTo;
 use crate::wire::request::{Command, Durability, Header, RequestLimits, cmd};
 use crate::wire::request_error::RequestError;
 
-/// Longest piece of a long read or write. Pieces end at multiples of this if possible. Units:
-/// bytes.
+/// Longest piece of a long read or write. Units: bytes.
 const PIECE: u64 = 128 << 10;
 /// Pieces of a read or write end at multiples of this, so that no page is split. Units: bytes.
 const PAGE: u64 = 4096;
 /// Most extents that a read fetches from the device at a time.
 const MAX_READ_EXTENTS: usize = 64;
 
-/// The result of a step of a request. The outer error ends the connection; the inner error
-/// becomes the reply.
-type RequestResult = Result<Result<(), RequestError>, ConnectionError>;
+/// The reason why a request has not succeeded.
+enum Failure {
+    /// The client gets an error reply.
+    Request(RequestError),
+    /// The connection ends.
+    Connection(ConnectionError),
+}
 
-/// Whether the connection continues after a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Flow {
-    Continue,
-    Stop,
+impl From<RequestError> for Failure {
+    fn from(error: RequestError) -> Self {
+        Self::Request(error)
+    }
+}
+
+impl From<BlockError> for Failure {
+    fn from(error: BlockError) -> Self {
+        Self::Request(error.into())
+    }
+}
+
+impl From<ConnectionError> for Failure {
+    fn from(error: ConnectionError) -> Self {
+        Self::Connection(error)
+    }
 }
 
 /// Executes requests until the client disconnects.
@@ -47,14 +59,14 @@ enum Flow {
 /// The [`ConnectionError`] that ends the connection.
 pub(crate) fn transmit<R: Inbound, W: Write>(
     channel: &mut Channel<R, W>,
-    export: &Export,
-    negotiated: Negotiated,
+    device: &dyn BlockDevice,
+    limits: RequestLimits,
     counters: &Counters,
 ) -> Result<(), ConnectionError> {
     let mut transmission = Transmission {
         channel,
-        device: &*export.device,
-        limits: export.request_limits(negotiated),
+        device,
+        limits,
         reply_buffers: &counters.reply_buffers,
         local_counters: LocalCounters::default(),
         extents: Vec::with_capacity(MAX_READ_EXTENTS),
@@ -77,59 +89,40 @@ struct Transmission<'a, R, W> {
 impl<R: Inbound, W: Write> Transmission<'_, R, W> {
     fn serve(&mut self, counters: &Counters) -> Result<(), ConnectionError> {
         let headers = self.limits.headers;
+        let head_len = headers.request_len();
         loop {
             // Publish the counts before waiting for the next request.
-            if self.channel.received().len() < headers.request_len() {
+            if self.channel.read_buffer.bytes().len() < head_len {
                 counters.merge(&mut self.local_counters);
             }
-            match self.channel.await_message(headers.request_len()) {
-                Err(ConnectionError::Closed) => return Ok(()),
-                result => result?,
-            }
-            let header = Header::parse(self.channel.received(), headers)
-                .map_err(|_| ConnectionError::ProtocolViolation { what: "wrong request magic" })?;
+            let Some(head) = self.channel.await_message(head_len)? else { return Ok(()) };
+            let Some(header) = Header::parse(head, headers) else {
+                return Err(ConnectionError::ProtocolViolation { what: "wrong request magic" });
+            };
             if header.exceeds_payload_limit(headers) {
                 return Err(ConnectionError::ProtocolViolation {
                     what: "payload of more than 32 MiB",
                 });
             }
             self.local_counters.request(header.kind);
-            if self.execute(&header)? == Flow::Stop {
-                return self.channel.flush();
+            let command = self.command(&header);
+            self.channel.read_buffer.consume(head_len);
+            let to = ReplyTo { headers, cookie: header.cookie, offset: header.offset };
+            let done = match command {
+                Ok(Command::Disconnect) => return self.channel.flush(),
+                Ok(command) => self.execute(to, command),
+                Err(error) => {
+                    // Skip the payload, so that the next request is found.
+                    self.channel.skip(header.payload(headers))?;
+                    Err(error.into())
+                }
+            };
+            match done {
+                Ok(()) => {}
+                Err(Failure::Request(error)) => self.fail(to, &error, None)?,
+                Err(Failure::Connection(error)) => return Err(error),
             }
         }
-    }
-
-    /// Executes and answers the request whose header is first in the channel.
-    fn execute(&mut self, header: &Header) -> Result<Flow, ConnectionError> {
-        let headers = self.limits.headers;
-        let to = ReplyTo { headers, cookie: header.cookie, offset: header.offset };
-        let done = match self.command(header) {
-            Ok(Command::Write { span, durability }) => self.write(span, durability)?,
-            Ok(Command::Read { span, reply_kind }) => {
-                self.channel.consume(headers.request_len());
-                self.read(to, span, reply_kind)?;
-                return Ok(Flow::Continue);
-            }
-            Ok(Command::BlockStatus { span, extents }) => {
-                self.channel.consume(headers.request_len());
-                self.block_status(to, span, extents)?;
-                return Ok(Flow::Continue);
-            }
-            Ok(Command::Disconnect) => return Ok(Flow::Stop),
-            Ok(command) => {
-                self.channel.consume(headers.request_len());
-                self.change(command)?
-            }
-            // Skip the payload, so that the next request is found.
-            Err(failure) => {
-                self.channel.consume(headers.request_len());
-                self.channel.skip(header.payload(headers))?;
-                Err(failure)
-            }
-        };
-        self.answer(to, done)?;
-        Ok(Flow::Continue)
     }
 
     /// Parses the command. During a shutdown, refuses requests that arrived after it began.
@@ -140,26 +133,50 @@ impl<R: Inbound, W: Write> Transmission<'_, R, W> {
         header.command(&self.limits)
     }
 
-    fn apply_fua(&self, durability: Durability) -> Result<(), RequestError> {
-        match durability {
-            Durability::Done => Ok(()),
-            Durability::Durable => Ok(self.device.flush()?),
+    /// Executes a command and answers it if it succeeds.
+    fn execute(&mut self, to: ReplyTo, command: Command) -> Result<(), Failure> {
+        let durability = match command {
+            Command::Read { span, reply_kind } => return self.read(to, span, reply_kind),
+            Command::BlockStatus { span, extents } => {
+                return Ok(self.block_status(to, span, extents)?);
+            }
+            Command::Write { span, durability } => {
+                self.write(span)?;
+                durability
+            }
+            Command::WriteZeroes { span, mode, speed, durability } => {
+                self.write_zeroes(span, mode, speed)?;
+                durability
+            }
+            Command::Trim { span, durability } => {
+                let device = self.device;
+                self.in_pieces(span, |piece| device.discard(piece))?;
+                durability
+            }
+            Command::Flush => Durability::Durable,
+            // All content is in memory, and the range is already checked.
+            Command::Cache | Command::Disconnect => Durability::Done,
+        };
+        if durability == Durability::Durable {
+            self.device.flush()?;
         }
+        Ok(self.succeed(to)?)
     }
 }
 
-/// Returns the end of the piece that begins at `offset`. Units: bytes.
-fn piece_end(offset: u64, end: u64) -> u64 {
-    piece_end_of(PIECE, PAGE, offset, end)
-}
-
-/// Returns the end of a piece of at most `max` bytes, at a multiple of `step` if possible. Units:
-/// bytes.
-fn piece_end_of(max: u64, step: u64, offset: u64, end: u64) -> u64 {
-    match offset.checked_add(max) {
-        Some(far) if far < end => far & !(step - 1),
-        _ => end,
-    }
+/// Returns the pieces of a span: at least one, each of at most `max` bytes. They end at multiples
+/// of `step` if possible. Units: bytes.
+fn pieces(span: Span, max: u64, step: u64) -> impl Iterator<Item = Span> {
+    let mut next = Some(span.offset());
+    std::iter::from_fn(move || {
+        let start = next?;
+        let end = match start.checked_add(max) {
+            Some(far) if far < span.end() => far & !(step - 1),
+            _ => span.end(),
+        };
+        next = (end < span.end()).then_some(end);
+        Span::new(start, end - start, Bytes(span.end())).ok()
+    })
 }
 
 #[cfg(test)]
@@ -171,13 +188,21 @@ mod tests {
         for (start, end) in
             [(0, 1), (1, 40 << 20), (4095, 4097), (PIECE, 3 * PIECE + 5), (u64::MAX - 9, u64::MAX)]
         {
+            let span = Span::new(start, end - start, Bytes(end)).expect("a valid range");
             let mut offset = start;
-            while offset < end {
-                let next = piece_end(offset, end);
-                assert!(next > offset && next - offset <= PIECE);
-                assert!(next == end || next.is_multiple_of(PAGE));
-                offset = next;
+            for piece in pieces(span, PIECE, PAGE) {
+                assert_eq!(piece.offset(), offset);
+                assert!(!piece.is_empty() && piece.len() <= PIECE);
+                offset = piece.end();
+                assert!(offset == end || offset.is_multiple_of(PAGE));
             }
+            assert_eq!(offset, end);
         }
+    }
+
+    #[test]
+    fn an_empty_span_is_one_piece() {
+        let span = Span::new(7, 0, Bytes(7)).expect("a valid range");
+        assert!(pieces(span, PIECE, PAGE).eq([span]));
     }
 }

@@ -1,6 +1,5 @@
 //! The NBD URI of an export.
 
-use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 
@@ -63,19 +62,13 @@ fn source(target: IpAddr) -> Option<IpAddr> {
 
 /// Percent-encodes all bytes but unreserved characters and slashes.
 fn percent_encoded(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len());
-    for &byte in bytes {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
-                text.push(char::from(byte))
-            }
-            _ => {
-                // Writing to a string cannot fail.
-                let _ = write!(text, "%{byte:02X}");
-            }
+    let encode = |byte: &u8| match byte {
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
+            char::from(*byte).to_string()
         }
-    }
-    text
+        _ => format!("%{byte:02X}"),
+    };
+    bytes.iter().map(encode).collect()
 }
 
 #[cfg(test)]

@@ -24,9 +24,7 @@ const MIB: u64 = 1 << 20;
 fn still_serves(served: &Served) {
     let mut client = Client::simple(served.path());
     client.store(5 * MIB, b"alive");
-    client.request(0, 0, 2, 5 * MIB, 5);
-    assert_eq!(client.errno(2), 0);
-    assert_eq!(client.take(5), b"alive");
+    assert_eq!(client.load(5 * MIB, 5), b"alive");
 }
 
 #[test]
@@ -45,10 +43,23 @@ fn garbage_handshake_ends_only_its_connection() {
     });
 }
 
+/// The socket of such a client is reset, because replies in it were not read.
+#[test]
+fn a_client_that_leaves_its_replies_unread_is_not_broken() {
+    let (_, served) = Served::disk(MIB);
+    let mut client = Client::simple(served.path());
+    client.request(0, 0, 1, 0, 4096);
+    eventually("the reply", || served.handle.stats().bytes_read == 4096);
+    thread::sleep(Duration::from_millis(100));
+    drop(client);
+    eventually("the end", || served.handle.stats().connections_current == 0);
+    assert_eq!(served.handle.stats().errors.broken_connections, 0);
+}
+
 #[test]
 fn garbage_request_ends_only_its_connection() {
     let (_, served) = Served::disk(8 * MIB);
-    for mut client in [Client::simple(served.path()), Client::structured(served.path())] {
+    for mut client in served.both() {
         client.send(&[0x5a; 28]);
         assert!(client.is_closed());
     }
@@ -172,8 +183,7 @@ fn an_idle_client_stays_after_the_handshake() {
     let served = Served::with(Arc::new(Disk::new(MIB)), config);
     let mut client = Client::simple(served.path());
     thread::sleep(Duration::from_millis(300));
-    client.request(0, 5, 1, 0, 1);
-    assert_eq!(client.errno(1), 0);
+    assert_eq!(client.error_of(0, 5, 0, 1), 0);
 }
 
 #[test]
@@ -230,8 +240,7 @@ fn every_client_over_the_limit_gets_an_error() {
         assert_eq!(replies, [((1 << 31) + 2, b"too many connections: try again later".to_vec())]);
     }
     assert_eq!(served.handle.stats().connections_refused, 100);
-    active.request(0, 5, 1, 0, 1);
-    assert_eq!(active.errno(1), 0);
+    assert_eq!(active.error_of(0, 5, 0, 1), 0);
     // When the connection is free, one of the refused clients can start.
     drop(active);
     eventually("a free connection", || served.handle.stats().connections_current == 0);
@@ -253,8 +262,7 @@ fn silent_clients_do_not_keep_others_out() {
     // The server evicts places every half second; without eviction, eight clients would leave
     // every four seconds.
     assert!(start.elapsed() < Duration::from_secs(12), "{:?}", start.elapsed());
-    client.request(0, 5, 1, 0, 1);
-    assert_eq!(client.errno(1), 0);
+    assert_eq!(client.error_of(0, 5, 0, 1), 0);
     let stats = served.handle.stats();
     assert!(stats.connections_refused >= 40 && stats.handshakes_current <= 8, "{stats:?}");
 }
@@ -279,12 +287,9 @@ fn two_clients_on_the_same_pages_see_whole_pages() {
             let served = &served;
             scope.spawn(move || {
                 let mut client = Client::simple(served.path());
-                for round in 0..300_u64 {
-                    client.write(round, 0, &[letter; 4 * 4096]);
-                    assert_eq!(client.errno(round), 0);
-                    client.request(0, 0, round, 0, 4 * 4096);
-                    assert_eq!(client.errno(round), 0);
-                    for page in client.take(4 * 4096).chunks(4096) {
+                for _ in 0..300 {
+                    client.store(0, &[letter; 4 * 4096]);
+                    for page in client.load(0, 4 * 4096).chunks(4096) {
                         assert!(
                             page.iter().all(|&byte| byte == page[0])
                                 && (page[0] == b'a' || page[0] == b'b')

@@ -6,82 +6,17 @@ mod support;
 
 use std::sync::Arc;
 
-use block::{
-    AllocationState, BlockDevice, BlockError, BlockSizes, Bytes, Span, StatusExtent, ZeroMode,
-    ZeroSpeed,
-};
-
 use support::client::{Client, Reply, extended_head, long, word};
-use support::disk::Disk;
+use support::command::{
+    CACHE, DF, DISC, FLUSH, PAYLOAD, READ, REQ_ONE, STATUS, TRIM, WRITE, ZEROES,
+};
+use support::disk::{Disk, Sparse};
 use support::served::Served;
 
 const MIB: u64 = 1 << 20;
 const TIB: u64 = 1 << 40;
-const READ: u16 = 0;
-const WRITE: u16 = 1;
-const DISC: u16 = 2;
-const FLUSH: u16 = 3;
-const TRIM: u16 = 4;
-const CACHE: u16 = 5;
-const ZEROES: u16 = 6;
-const STATUS: u16 = 7;
-const DF: u16 = 4;
-const REQ_ONE: u16 = 8;
-const PAYLOAD: u16 = 32;
 const EXTENDED_HEADERS: u32 = 11;
 const EXT_HEADER_REQD: u32 = (1 << 31) + 10;
-
-/// A disk of one tebibyte: the inner disk, followed by a hole.
-struct Huge(Disk);
-
-impl BlockDevice for Huge {
-    fn size(&self) -> Bytes {
-        Bytes(TIB)
-    }
-    fn block_sizes(&self) -> BlockSizes {
-        self.0.block_sizes()
-    }
-    fn is_read_only(&self) -> bool {
-        false
-    }
-    fn read(&self, span: Span, buf: &mut [u8]) -> Result<(), BlockError> {
-        self.0.read(span, buf)
-    }
-    fn verify(&self, span: Span) -> Result<(), BlockError> {
-        self.0.verify(span)
-    }
-    fn write(&self, span: Span, buf: &[u8]) -> Result<(), BlockError> {
-        self.0.write(span, buf)
-    }
-    fn flush(&self) -> Result<(), BlockError> {
-        self.0.flush()
-    }
-    fn discard(&self, span: Span) -> Result<(), BlockError> {
-        self.0.discard(self.real(span))
-    }
-    fn write_zeroes(&self, span: Span, mode: ZeroMode, speed: ZeroSpeed) -> Result<(), BlockError> {
-        self.0.write_zeroes(self.real(span), mode, speed)
-    }
-    fn status(&self, span: Span, visit: &mut dyn FnMut(StatusExtent) -> bool) {
-        let real = self.real(span);
-        let mut more = true;
-        self.0.status(real, &mut |extent| {
-            more = visit(extent);
-            more
-        });
-        if more && span.len() > real.len() {
-            visit(StatusExtent { len: span.len() - real.len(), content: AllocationState::Hole });
-        }
-    }
-}
-
-impl Huge {
-    fn real(&self, span: Span) -> Span {
-        let Bytes(size) = self.0.size();
-        let offset = span.offset().min(size);
-        Span::new(offset, span.end().min(size) - offset, Bytes(size)).expect("inside")
-    }
-}
 
 fn extended(size: u64) -> (Served, Client) {
     let served = Served::unix(Arc::new(Disk::new(size)));
@@ -140,17 +75,14 @@ fn writes_with_extended_headers_read_back() {
 
 #[test]
 fn one_request_covers_a_tebibyte() {
-    let served = Served::unix(Arc::new(Huge(Disk::new(MIB))));
+    let served = Served::unix(Arc::new(Sparse::new(TIB)));
     let mut client = Client::extended(served.path());
     assert_eq!(write(&mut client, 4096, &[7; 4096]), 0);
-    assert_eq!(
-        status(&mut client, 0, 0, TIB),
-        [(4096, 3), (4096, 0), (MIB - 8192, 3), (TIB - MIB, 3)]
-    );
-    assert_eq!(status(&mut client, REQ_ONE, 8192, TIB - 8192), [(MIB - 8192, 3)]);
+    assert_eq!(status(&mut client, 0, 0, TIB), [(4096, 3), (4096, 0), (TIB - 8192, 3)]);
+    assert_eq!(status(&mut client, REQ_ONE, 0, TIB), [(4096, 3)]);
+    assert_eq!(status(&mut client, REQ_ONE, 8192, TIB - 8192), [(TIB - 8192, 3)]);
     for kind in [TRIM, ZEROES, CACHE] {
-        client.request_extended(0, kind, 2, 0, TIB);
-        assert_eq!(client.errno(2), 0, "command {kind}");
+        assert_eq!(client.extended_error_of(0, kind, 0, TIB), 0, "command {kind}");
     }
     assert_eq!(status(&mut client, 0, 0, MIB), [(MIB, 3)]);
 }
@@ -174,17 +106,18 @@ fn lengths_past_the_end_are_refused() {
         [(0, MIB + 1), (MIB, 1), (1, u64::MAX), (u64::MAX, u64::MAX), (u64::MAX, 1), (0, 1 << 32)];
     for (kind, errno) in [(TRIM, 22), (CACHE, 22), (ZEROES, 28), (STATUS, 22)] {
         for (offset, len) in past {
-            client.request_extended(0, kind, 5, offset, len);
-            assert_eq!(client.errno(5), errno, "command {kind}: {len} bytes at {offset}");
+            assert_eq!(
+                client.extended_error_of(0, kind, offset, len),
+                errno,
+                "command {kind}: {len} bytes at {offset}"
+            );
         }
     }
     for len in [(32 << 20) + 1, 1 << 32, u64::MAX] {
-        client.request_extended(0, READ, 6, 0, len);
-        assert_eq!(client.errno(6), 75);
+        assert_eq!(client.extended_error_of(0, READ, 0, len), 75);
     }
     assert_eq!(write(&mut client, MIB - 1, &[1, 2]), 28);
-    client.request_extended(0, FLUSH, 7, 0, 0);
-    assert_eq!(client.errno(7), 0);
+    assert_eq!(client.extended_error_of(0, FLUSH, 0, 0), 0);
     client.request_extended(0, DISC, 8, 0, 0);
     assert!(client.is_closed());
     assert_eq!(served.handle.stats().errors.broken_connections, 0);
@@ -200,8 +133,7 @@ fn unexpected_payloads_are_refused_and_skipped() {
         assert_eq!(client.errno(1), 22, "command {kind}");
     }
     // A write without the flag PAYLOAD_LEN has no payload.
-    client.request_extended(0, WRITE, 2, 0, 512);
-    assert_eq!(client.errno(2), 22);
+    assert_eq!(client.extended_error_of(0, WRITE, 0, 512), 22);
     assert_eq!(write(&mut client, 0, &[]), 0);
     assert_eq!(write(&mut client, 0, &[1]), 0);
 }
@@ -241,8 +173,7 @@ fn extended_headers_imply_chunks_and_are_final() {
     let flags = u16::from_be_bytes(info[0].1[10..12].try_into().unwrap());
     assert!(flags & 1 << 7 != 0, "DF is offered");
     assert!(flags & 1 << 12 == 0, "payloads of block status are not");
-    client.request_extended(0, STATUS, 1, 0, MIB);
-    assert_eq!(client.errno(1), 22, "no context was selected");
+    assert_eq!(client.extended_error_of(0, STATUS, 0, MIB), 22, "no context was selected");
 
     let mut old = Client::greet(served.path(), 3);
     assert_eq!(old.ask(EXTENDED_HEADERS, &[]), [(1, vec![])]);

@@ -139,9 +139,7 @@ fn export_name_works_with_and_without_zeroes() {
         let mut client = Client::greet(served.path(), flags);
         client.send_option(1, b"disk");
         assert_eq!(long(&client.take(len)), 1 << 20);
-        client.request(0, 0, 5, 0, 4);
-        assert_eq!(client.errno(5), 0);
-        assert_eq!(client.take(4), [0; 4]);
+        assert_eq!(client.load(0, 4), [0; 4]);
     }
 }
 
@@ -194,8 +192,7 @@ fn a_failed_selection_clears_the_earlier_one() {
     client.ask(10, &context_data("disk", &["base:allocation"]));
     assert_eq!(kinds(&client.ask(10, &context_data("other", &["base:allocation"]))), [UNKNOWN]);
     client.ask(7, &go_data("disk", &[]));
-    client.request(0, 7, 1, 0, 4096);
-    assert_eq!(client.errno(1), 22);
+    assert_eq!(client.error_of(0, 7, 0, 4096), 22);
 }
 
 #[test]

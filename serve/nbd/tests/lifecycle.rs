@@ -88,7 +88,7 @@ fn paths_that_cannot_be_sockets_are_errors() {
 #[test]
 fn a_port_in_use_and_overlong_names_are_errors() {
     let served = Served::tcp(Arc::new(Disk::new(MIB)));
-    let address = served.uri.strip_prefix("nbd://").unwrap().parse().unwrap();
+    let address = served.address();
     let taken =
         Server::bind(Listen::Tcp(address), Arc::new(Disk::new(MIB)), ServerConfig::default());
     assert!(matches!(taken, Err(NbdError::Io { .. })));
@@ -102,7 +102,7 @@ fn a_port_in_use_and_overlong_names_are_errors() {
 fn a_shutdown_finishes_received_requests() {
     let slow = Arc::new(Slow(Disk::new(MIB), Duration::from_millis(5)));
     let mut served = Served::unix(slow.clone());
-    let mut clients = [Client::simple(served.path()), Client::structured(served.path())];
+    let mut clients = served.both();
     for (number, client) in clients.iter_mut().enumerate() {
         for cookie in 0..40_u64 {
             client.write(cookie, (number as u64 * 40 + cookie) * 4096, &[7; 4096]);
@@ -155,7 +155,7 @@ fn unread_replies_delay_a_shutdown_by_its_grace() {
 #[test]
 fn shutdown_over_tcp_ends_idle_connections() {
     let mut served = Served::tcp(Arc::new(Disk::new(MIB)));
-    let address: std::net::SocketAddr = served.uri.strip_prefix("nbd://").unwrap().parse().unwrap();
+    let address = served.address();
     let idle = std::net::TcpStream::connect(address).unwrap();
     thread::sleep(Duration::from_millis(50));
     served.stop();
@@ -190,12 +190,16 @@ fn has_other_users(name: &str) -> bool {
     true
 }
 
-fn serving(access: UnixAccess) -> (Served, Arc<Mutex<Vec<String>>>) {
+/// Serves a disk. Returns also the lines of the log.
+fn logged(config: ServerConfig) -> (Served, Arc<Mutex<Vec<String>>>) {
     let lines = Arc::new(Mutex::new(Vec::new()));
     let written = Arc::clone(&lines);
     let log = RefusalLog::new(move |line| written.lock().unwrap().push(line.to_owned()));
-    let config = ServerConfig { access, ..ServerConfig::default() };
     (Served::logging(Arc::new(Disk::new(MIB)), config, log), lines)
+}
+
+fn serving(access: UnixAccess) -> (Served, Arc<Mutex<Vec<String>>>) {
+    logged(ServerConfig { access, ..ServerConfig::default() })
 }
 
 #[test]
@@ -245,11 +249,7 @@ fn members_of_the_group_may_connect() {
 
 #[test]
 fn a_client_over_the_limit_is_logged() {
-    let lines = Arc::new(Mutex::new(Vec::new()));
-    let written = Arc::clone(&lines);
-    let log = RefusalLog::new(move |line| written.lock().unwrap().push(line.to_owned()));
-    let config = ServerConfig { max_connections: 1, ..ServerConfig::default() };
-    let served = Served::logging(Arc::new(Disk::new(MIB)), config, log);
+    let (served, lines) = logged(ServerConfig { max_connections: 1, ..ServerConfig::default() });
     let _active = Client::simple(served.path());
     assert_eq!(Client::greet(served.path(), 3).ask(7, &[0; 6]).last().unwrap().0, (1 << 31) + 2);
     assert_eq!(*lines.lock().unwrap(), ["refused a client: all 1 connections are taken"]);
@@ -262,8 +262,7 @@ fn a_device_that_panics_ends_one_connection_only() {
     client.write(1, 0, &[1; 10]);
     assert!(client.is_closed());
     let mut other = Client::simple(served.path());
-    other.request(0, 5, 1, 0, 1);
-    assert_eq!(other.errno(1), 0);
+    assert_eq!(other.error_of(0, 5, 0, 1), 0);
     assert_eq!(served.handle.stats().connections_current, 1);
     served.stop();
 }

@@ -14,15 +14,11 @@ use block::{BlockDevice, BlockError, BlockSizes, Bytes, Span, StatusExtent, Zero
 use nbd::ServerConfig;
 
 use support::client::{Client, head};
+use support::command::{FAST_ZERO, NO_HOLE, TRIM, ZEROES};
 use support::served::{Served, eventually};
 
 const ENOTSUP: u32 = 95;
 const ESHUTDOWN: u32 = 108;
-const FAST_ZERO: u16 = 16;
-const TRIM: u16 = 4;
-const ZEROES: u16 = 6;
-const NO_HOLE: u16 = 2;
-
 const HUGE: u64 = 2 << 40;
 
 /// A disk of 2 TiB of zeros on which a change takes 20 ms per GiB: 40 s for the whole disk.
@@ -82,12 +78,18 @@ impl Huge {
     }
 }
 
-#[test]
-fn long_changes_end_with_the_grace_of_a_shutdown() {
+/// Serves such a disk with a grace of 0.7 s at a shutdown.
+fn huge() -> (Arc<Huge>, Served) {
     let device = Arc::new(Huge::default());
     let config =
         ServerConfig { shutdown_grace: Duration::from_millis(700), ..ServerConfig::default() };
-    let mut served = Served::with(device.clone(), config);
+    let served = Served::with(device.clone(), config);
+    (device, served)
+}
+
+#[test]
+fn long_changes_end_with_the_grace_of_a_shutdown() {
+    let (device, mut served) = huge();
     let mut clients = [Client::extended(served.path()), Client::extended(served.path())];
     clients[0].request_extended(0, TRIM, 1, 0, HUGE);
     clients[1].request_extended(NO_HOLE, ZEROES, 1, 4095, HUGE - 4096);
@@ -106,10 +108,7 @@ fn long_changes_end_with_the_grace_of_a_shutdown() {
 fn many_changes_end_with_the_grace_of_a_shutdown() {
     const MANY: u64 = 1000;
     const LEN: u32 = 128 << 20;
-    let device = Arc::new(Huge::default());
-    let config =
-        ServerConfig { shutdown_grace: Duration::from_millis(700), ..ServerConfig::default() };
-    let mut served = Served::with(device.clone(), config);
+    let (device, mut served) = huge();
     let mut client = Client::simple(served.path());
     // All changes together take 2.5 s.
     client.send(&(0..MANY).flat_map(|cookie| head(0, TRIM, cookie, 0, LEN)).collect::<Vec<_>>());
@@ -122,8 +121,7 @@ fn many_changes_end_with_the_grace_of_a_shutdown() {
 
 #[test]
 fn long_changes_end_when_the_client_is_gone() {
-    let device = Arc::new(Huge::default());
-    let served = Served::unix(device.clone());
+    let (device, served) = huge();
     let mut client = Client::extended(served.path());
     client.request_extended(0, TRIM, 1, 0, HUGE);
     eventually("a change", || device.changed() > 0);
@@ -134,8 +132,7 @@ fn long_changes_end_when_the_client_is_gone() {
 
 #[test]
 fn long_changes_cover_their_range_once() {
-    let device = Arc::new(Huge::default());
-    let served = Served::unix(device.clone());
+    let (device, served) = huge();
     let mut client = Client::extended(served.path());
     let (offset, len) = ((1 << 30) - 5, (3 << 30) + 77);
     client.request_extended(0, TRIM, 1, offset, len);
@@ -147,15 +144,16 @@ fn long_changes_cover_their_range_once() {
 
 #[test]
 fn a_long_fast_zero_is_refused_before_any_change() {
-    let device = Arc::new(Huge::default());
-    let served = Served::unix(device.clone());
+    let (device, served) = huge();
     let mut client = Client::extended(served.path());
     for (offset, len) in [(0, (1 << 30) + 5), (5, (1 << 30) - 5), (5, 1 << 30)] {
-        client.request_extended(FAST_ZERO, ZEROES, 1, offset, len);
-        assert_eq!(client.errno(1), ENOTSUP, "{len} bytes at {offset}");
+        assert_eq!(
+            client.extended_error_of(FAST_ZERO, ZEROES, offset, len),
+            ENOTSUP,
+            "{len} bytes at {offset}"
+        );
     }
     assert_eq!(device.changed(), 0);
-    client.request_extended(FAST_ZERO, ZEROES, 2, 4096, 1 << 30);
-    assert_eq!(client.errno(2), 0);
+    assert_eq!(client.extended_error_of(FAST_ZERO, ZEROES, 4096, 1 << 30), 0);
     assert_eq!(device.changed(), 1 << 30);
 }

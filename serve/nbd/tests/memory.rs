@@ -89,12 +89,9 @@ fn unread_simple_replies_take_bounded_memory() {
     assert!(grown <= CLIENTS * MAX_CONNECTION_BYTES + MAX_REPLY_BUFFER_BYTES, "{grown} bytes");
 
     // Other clients are still served, and an error still precedes the payload.
-    other.request(0, 0, 3, 0, 2 << 20);
-    assert_eq!(other.errno(3), 0);
-    assert!(other.take(data.len()) == data);
+    assert!(other.load(0, data.len() as u32) == data);
     disk.damage(3 * MIB);
-    other.request(0, 0, 4, 2 * MIB, 2 << 20);
-    assert_eq!(other.errno(4), 5);
+    assert_eq!(other.error_of(0, 0, 2 * MIB, 2 << 20), 5);
 
     // A client that reads late gets its whole reply.
     for client in &mut clients {
@@ -111,8 +108,7 @@ fn an_aborted_reply_costs_no_memory_later() {
     let _serial = SERIAL.lock();
     let (_, served) = Served::disk(4 * MIB);
     let mut aborting = Client::simple(served.path());
-    aborting.request(0, 0, 1, 0, 2 << 20);
-    assert_eq!(aborting.errno(1), 0);
+    assert_eq!(aborting.error_of(0, 0, 0, 2 << 20), 0);
     drop(aborting);
     eventually("the end of the connection", || served.handle.stats().connections_current == 0);
     let before = resident();

@@ -8,21 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use support::client::{Client, Reply, long, word};
+use support::command::{
+    CACHE, DF, FAST_ZERO, FLUSH, FUA, NO_HOLE, READ, REQ_ONE, STATUS, TRIM, ZEROES,
+};
 use support::disk::Disk;
 use support::served::Served;
 
 const MIB: u64 = 1 << 20;
-const READ: u16 = 0;
-const FLUSH: u16 = 3;
-const TRIM: u16 = 4;
-const CACHE: u16 = 5;
-const ZEROES: u16 = 6;
-const STATUS: u16 = 7;
-const FUA: u16 = 1;
-const NO_HOLE: u16 = 2;
-const DF: u16 = 4;
-const REQ_ONE: u16 = 8;
-const FAST_ZERO: u16 = 16;
 
 fn pattern(len: usize, seed: u8) -> Vec<u8> {
     (0..len).map(|at| (at / 7) as u8 ^ (at >> 12) as u8 ^ seed | 1).collect()
@@ -55,12 +47,6 @@ fn read_chunks(client: &mut Client, flags: u16, offset: u64, len: u32) -> (Vec<u
     }
 }
 
-fn read_simple(client: &mut Client, offset: u64, len: u32) -> Vec<u8> {
-    client.request(0, READ, 9, offset, len);
-    assert_eq!(client.errno(9), 0);
-    client.take(len as usize)
-}
-
 #[test]
 fn writes_read_back_at_any_offset_and_length() {
     let (_, served) = Served::disk(4 * MIB);
@@ -70,7 +56,7 @@ fn writes_read_back_at_any_offset_and_length() {
     {
         let data = pattern(len, offset as u8);
         simple.store(offset, &data);
-        assert!(read_simple(&mut simple, offset, len as u32) == data, "{offset} {len}");
+        assert!(simple.load(offset, len as u32) == data, "{offset} {len}");
         assert!(read_chunks(&mut structured, 0, offset, len as u32).0 == data, "{offset} {len}");
         assert!(read_chunks(&mut structured, DF, offset, len as u32).0 == data, "{offset} {len}");
     }
@@ -83,7 +69,7 @@ fn one_request_transfers_32_mib() {
     let [mut simple, mut structured] = served.both();
     simple.store(12_345, &data);
     assert!(disk.content()[12_345..][..data.len()] == data);
-    assert!(read_simple(&mut simple, 12_345, 32 << 20) == data);
+    assert!(simple.load(12_345, 32 << 20) == data);
     // The device sees one read: a second one would mislead a cache that learns from reads.
     assert_eq!(disk.bytes_read.load(Ordering::Relaxed), 32 << 20);
     assert!(read_chunks(&mut structured, 0, 12_345, 32 << 20).0 == data);
@@ -108,19 +94,16 @@ fn an_overlong_read_is_refused() {
     let (_, served) = Served::disk(64 * MIB);
     let [mut simple, mut structured] = served.both();
     for flags in [0, DF] {
-        structured.request(flags, READ, 1, 0, (32 << 20) + 1);
-        assert_eq!(structured.errno(1), 75);
+        assert_eq!(structured.error_of(flags, READ, 0, (32 << 20) + 1), 75);
     }
-    simple.request(0, READ, 2, 0, (32 << 20) + 1);
-    assert_eq!(simple.errno(2), 22);
+    assert_eq!(simple.error_of(0, READ, 0, (32 << 20) + 1), 22);
 }
 
 #[test]
 fn an_overlong_write_is_refused_and_skipped() {
     let (disk, served) = Served::disk(64 * MIB);
     for mut client in served.both() {
-        client.write(1, 0, &vec![9; (32 << 20) + 1]);
-        assert_eq!(client.errno(1), 22);
+        assert_eq!(client.write_error(0, &vec![9; (32 << 20) + 1]), 22);
         client.store(0, &[]);
     }
     assert!(disk.content().iter().all(|&byte| byte == 0));
@@ -132,14 +115,11 @@ fn ranges_past_the_end_get_protocol_errors() {
     for mut client in served.both() {
         for (kind, errno) in [(READ, 22), (TRIM, 22), (CACHE, 22), (ZEROES, 28)] {
             for (offset, len) in [(MIB, 1), (MIB - 1, 2), (u64::MAX, 2), (0, MIB as u32 + 1)] {
-                client.request(0, kind, 5, offset, len);
-                assert_eq!(client.errno(5), errno, "command {kind}");
+                assert_eq!(client.error_of(0, kind, offset, len), errno, "command {kind}");
             }
         }
-        client.write(6, MIB - 1, &[1, 2]);
-        assert_eq!(client.errno(6), 28);
-        client.write(7, u64::MAX - 1, &[1; 200_000]);
-        assert_eq!(client.errno(7), 28);
+        assert_eq!(client.write_error(MIB - 1, &[1, 2]), 28);
+        assert_eq!(client.write_error(u64::MAX - 1, &[1; 200_000]), 28);
     }
 }
 
@@ -149,8 +129,7 @@ fn empty_requests_succeed() {
     for mut client in served.both() {
         for kind in [READ, TRIM, CACHE, ZEROES] {
             for offset in [0, 77, MIB] {
-                client.request(0, kind, 5, offset, 0);
-                assert_eq!(client.errno(5), 0, "command {kind}");
+                assert_eq!(client.error_of(0, kind, offset, 0), 0, "command {kind}");
             }
         }
         client.store(MIB, &[]);
@@ -163,8 +142,7 @@ fn trims_and_zeroes_may_cover_the_whole_device() {
     let mut client = Client::simple(served.path());
     for kind in [TRIM, ZEROES] {
         client.store(39 * MIB, &[7; 4096]);
-        client.request(0, kind, 2, 0, 40 << 20);
-        assert_eq!(client.errno(2), 0);
+        assert_eq!(client.error_of(0, kind, 0, 40 << 20), 0);
         assert!(disk.content().iter().all(|&byte| byte == 0));
     }
 }
@@ -175,8 +153,7 @@ fn zeroes_are_exact_with_and_without_holes() {
     let mut client = Client::structured(served.path());
     for flags in [0, NO_HOLE, NO_HOLE | FUA] {
         client.store(0, &[7; 16384]);
-        client.request(flags, ZEROES, 2, 100, 9000);
-        assert_eq!(client.errno(2), 0);
+        assert_eq!(client.error_of(flags, ZEROES, 100, 9000), 0);
         let content = disk.content();
         assert!(
             content[..100] == [7; 100]
@@ -194,12 +171,14 @@ fn fast_zero_is_refused_unless_it_is_fast() {
         for (flags, offset, len) in
             [(0, 100, 9000), (NO_HOLE, 0, 8192), (NO_HOLE | FUA, 0, 4096), (0, 4096, 5000)]
         {
-            client.request(FAST_ZERO | flags, ZEROES, 2, offset, len);
-            assert_eq!(client.errno(2), 95, "{flags:#x}: {len} bytes at {offset}");
+            assert_eq!(
+                client.error_of(FAST_ZERO | flags, ZEROES, offset, len),
+                95,
+                "{flags:#x}: {len} bytes at {offset}"
+            );
         }
         assert!(disk.content()[..16384] == [7; 16384]);
-        client.request(FAST_ZERO | FUA, ZEROES, 3, 4096, 8192);
-        assert_eq!(client.errno(3), 0);
+        assert_eq!(client.error_of(FAST_ZERO | FUA, ZEROES, 4096, 8192), 0);
         assert!(disk.content()[4096..12288] == [0; 8192]);
     }
     assert_eq!(served.handle.stats().errors.not_supported, 8);
@@ -230,16 +209,13 @@ fn flags_foreign_to_a_command_are_invalid() {
         (ZEROES, DF),
         (STATUS, 1 << 9),
     ] {
-        structured.request(flags, kind, 1, 0, 0);
-        assert_eq!(structured.errno(1), 22, "command {kind}");
+        assert_eq!(structured.error_of(flags, kind, 0, 0), 22, "command {kind}");
     }
-    simple.request(DF, READ, 2, 0, 512);
-    assert_eq!(simple.errno(2), 22);
+    assert_eq!(simple.error_of(DF, READ, 0, 512), 22);
     simple.send(&support::client::head(DF, 1, 3, 0, 5));
     simple.send(b"12345");
     assert_eq!(simple.errno(3), 22);
-    simple.request(FUA, READ, 4, 0, 0);
-    assert_eq!(simple.errno(4), 0);
+    assert_eq!(simple.error_of(FUA, READ, 0, 0), 0);
 }
 
 #[test]
@@ -247,11 +223,9 @@ fn unknown_commands_are_refused_and_skipped() {
     let (_, served) = Served::disk(MIB);
     for mut client in served.both() {
         for kind in [8, 9, 100, u16::MAX] {
-            client.request(0, kind, 1, 0, 512);
-            assert_eq!(client.errno(1), 22);
+            assert_eq!(client.error_of(0, kind, 0, 512), 22);
         }
-        client.request(0, FLUSH, 2, 0, 0);
-        assert_eq!(client.errno(2), 0);
+        assert_eq!(client.error_of(0, FLUSH, 0, 0), 0);
     }
     assert_eq!(served.handle.stats().errors.invalid, 8);
 }
@@ -260,13 +234,10 @@ fn unknown_commands_are_refused_and_skipped() {
 fn flush_and_fua_reach_the_device() {
     let (disk, served) = Served::disk(MIB);
     let mut client = Client::simple(served.path());
-    client.request(0, FLUSH, 1, 0, 0);
-    assert_eq!(client.errno(1), 0);
-    client.request(FUA, ZEROES, 2, 0, 4096);
-    assert_eq!(client.errno(2), 0);
+    assert_eq!(client.error_of(0, FLUSH, 0, 0), 0);
+    assert_eq!(client.error_of(FUA, ZEROES, 0, 4096), 0);
     assert_eq!(disk.flushes.load(Ordering::Relaxed), 2);
-    client.request(0, FLUSH, 3, 512, 0);
-    assert_eq!(client.errno(3), 22);
+    assert_eq!(client.error_of(0, FLUSH, 512, 0), 22);
 }
 
 #[test]
@@ -291,11 +262,9 @@ fn block_status_reports_data_zeros_and_holes() {
 fn block_status_needs_a_context_and_a_range() {
     let (_, served) = Served::disk(MIB);
     let [mut simple, mut structured] = served.both();
-    simple.request(0, STATUS, 1, 0, 4096);
-    assert_eq!(simple.errno(1), 22);
+    assert_eq!(simple.error_of(0, STATUS, 0, 4096), 22);
     for (offset, len) in [(0, 0), (MIB, 1)] {
-        structured.request(0, STATUS, 2, offset, len);
-        assert_eq!(structured.errno(2), 22);
+        assert_eq!(structured.error_of(0, STATUS, offset, len), 22);
     }
 }
 
@@ -303,18 +272,18 @@ fn block_status_needs_a_context_and_a_range() {
 fn a_read_only_device_refuses_changes() {
     let served = Served::unix(Arc::new(Disk::read_only(MIB)));
     for mut client in served.both() {
-        client.write(1, 0, &[1; 5000]);
-        assert_eq!(client.errno(1), 1);
-        client.write(1, MIB, &[1; 5000]);
-        assert_eq!(client.errno(1), 1);
+        assert_eq!(client.write_error(0, &[1; 5000]), 1);
+        assert_eq!(client.write_error(MIB, &[1; 5000]), 1);
         for kind in [TRIM, ZEROES] {
             for flags in [0, FUA, NO_HOLE, FAST_ZERO, DF] {
-                client.request(flags, kind, 2, 0, 4096);
-                assert_eq!(client.errno(2), 1, "command {kind}, flags {flags:#x}");
+                assert_eq!(
+                    client.error_of(flags, kind, 0, 4096),
+                    1,
+                    "command {kind}, flags {flags:#x}"
+                );
             }
         }
-        client.request(0, READ, 3, 0, 0);
-        assert_eq!(client.errno(3), 0);
+        assert_eq!(client.error_of(0, READ, 0, 0), 0);
     }
 }
 
@@ -325,10 +294,13 @@ fn a_damaged_page_fails_its_own_reads_only() {
     simple.store(0, &pattern(4 << 20, 5));
     disk.damage(3 * MIB + 5);
     for len in [4096, 1 << 20, 4 << 20] {
-        simple.request(0, READ, 2, 4 * MIB - u64::from(len).max(MIB), len.max(1 << 20));
-        assert_eq!(simple.errno(2), 5, "length {len}");
+        assert_eq!(
+            simple.error_of(0, READ, 4 * MIB - u64::from(len).max(MIB), len.max(1 << 20)),
+            5,
+            "length {len}"
+        );
     }
-    assert!(read_simple(&mut simple, 0, 3 << 20) == pattern(4 << 20, 5)[..3 << 20]);
+    assert!(simple.load(0, 3 << 20) == pattern(4 << 20, 5)[..3 << 20]);
     for flags in [0, DF] {
         let kinds = failed_read(&mut structured, flags, 0, 4 << 20, 3 * MIB);
         assert_eq!(*kinds.last().unwrap(), 0x8002);
@@ -361,15 +333,14 @@ fn no_space_is_reported_and_serving_continues() {
     let (disk, served) = Served::disk(4 * MIB);
     let [mut simple, mut structured] = served.both();
     disk.limit(MIB);
-    simple.write(1, 0, &vec![1; 2 << 20]);
-    assert_eq!(simple.errno(1), 28);
+    assert_eq!(simple.write_error(0, &vec![1; 2 << 20]), 28);
     structured.write(2, 3 * MIB, &[1; 4096]);
     let Reply::Chunk { last: true, kind: 0x8001, payload, .. } = structured.reply() else {
         panic!("not an error chunk")
     };
     assert_eq!(word(&payload), 28);
     assert!(String::from_utf8_lossy(&payload[6..]).contains("no memory is left"));
-    assert_eq!(read_simple(&mut simple, 3 * MIB, 4096), [0; 4096]);
+    assert_eq!(simple.load(3 * MIB, 4096), [0; 4096]);
     disk.limit(MIB);
     simple.store(3 * MIB, &[1; 4096]);
 }
@@ -393,7 +364,7 @@ fn counters_match_the_requests() {
     let (_, served) = Served::disk(MIB);
     let mut client = Client::simple(served.path());
     client.store(0, &[1; 4096]);
-    read_simple(&mut client, 0, 8192);
+    client.load(0, 8192);
     for (kind, len) in [(FLUSH, 0), (TRIM, 1), (CACHE, 1), (ZEROES, 1), (STATUS, 1), (99, 0)] {
         client.request(0, kind, 2, 0, len);
         client.errno(2);
@@ -410,4 +381,22 @@ fn counters_match_the_requests() {
         (stats.connections_total, stats.errors.invalid, stats.errors.broken_connections),
         (1, 2, 0)
     );
+}
+
+#[test]
+fn reads_are_counted_in_every_form_of_reply() {
+    let (_, served) = Served::disk(4 * MIB);
+    let [mut simple, mut structured] = served.both();
+    let lens = [4096, 1 << 20, 3 << 20];
+    for len in lens {
+        simple.load(0, len);
+        read_chunks(&mut structured, 0, 0, len);
+        read_chunks(&mut structured, DF, 0, len);
+    }
+    for mut client in [simple, structured] {
+        client.request(0, 2, 3, 0, 0);
+        assert!(client.is_closed());
+    }
+    let sum: u64 = lens.into_iter().map(u64::from).sum();
+    assert_eq!(served.handle.stats().bytes_read, 3 * sum);
 }

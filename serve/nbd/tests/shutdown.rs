@@ -35,17 +35,14 @@ fn draining() -> (Served, Client) {
 #[test]
 fn requests_during_a_shutdown_are_refused() {
     let (served, mut busy) = draining();
-    let mut clients = [Client::simple(served.path()), Client::structured(served.path())];
+    let mut clients = served.both();
     served.handle.shutdown();
     // Longer than a connection needs to notice the shutdown.
     thread::sleep(Duration::from_millis(200));
     for client in &mut clients {
-        client.request(0, 0, 1, 0, 4096);
-        assert_eq!(client.errno(1), ESHUTDOWN);
-        client.write(2, 0, &[1; 4096]);
-        assert_eq!(client.errno(2), ESHUTDOWN);
-        client.request(0, 3, 3, 0, 0);
-        assert_eq!(client.errno(3), ESHUTDOWN);
+        assert_eq!(client.error_of(0, 0, 0, 4096), ESHUTDOWN);
+        assert_eq!(client.write_error(0, &[1; 4096]), ESHUTDOWN);
+        assert_eq!(client.error_of(0, 3, 0, 0), ESHUTDOWN);
         client.request(0, 2, 4, 0, 0);
         assert!(client.is_closed());
     }
@@ -59,7 +56,7 @@ fn requests_during_a_shutdown_are_refused() {
 fn a_write_in_progress_is_finished() {
     let disk = Arc::new(Disk::new(4 * MIB));
     let mut served = Served::unix(disk.clone());
-    let mut clients = [Client::simple(served.path()), Client::structured(served.path())];
+    let mut clients = served.both();
     for client in &mut clients {
         client.send(&head(0, 1, 1, 0, 2 << 20));
         client.send(&[7; 64 << 10]);
@@ -144,7 +141,7 @@ fn no_client_can_connect_during_a_shutdown() {
     assert_eq!(busy.errno(1), 0, "the server is still running");
 
     let tcp = Served::tcp(Arc::new(Slow(Disk::new(MIB), Duration::from_secs(1))));
-    let address: SocketAddr = tcp.uri.strip_prefix("nbd://").unwrap().parse().unwrap();
+    let address = tcp.address();
     let mut busy = transmitting(address);
     let mut write = head(0, 1, 1, 0, 4);
     write.extend_from_slice(b"slow");
@@ -171,7 +168,7 @@ fn transmitting(address: SocketAddr) -> TcpStream {
 #[test]
 fn no_reply_is_lost_when_a_busy_server_ends() {
     let mut served = Served::tcp(Arc::new(Slow(Disk::new(MIB), Duration::from_micros(200))));
-    let mut reader = transmitting(served.uri.strip_prefix("nbd://").unwrap().parse().unwrap());
+    let mut reader = transmitting(served.address());
     let mut sender = reader.try_clone().unwrap();
     let enough = AtomicBool::new(false);
     let (sent, answers) = thread::scope(|scope| {
@@ -214,7 +211,7 @@ fn no_reply_is_lost_when_a_busy_server_ends() {
 #[test]
 fn replies_before_garbage_arrive_over_tcp() {
     let served = Served::tcp(Arc::new(Disk::new(MIB)));
-    let mut client = transmitting(served.uri.strip_prefix("nbd://").unwrap().parse().unwrap());
+    let mut client = transmitting(served.address());
     let mut bytes = head(0, 5, 1, 0, 1);
     bytes.extend_from_slice(&[0xff; 600_000]);
     let mut sender = client.try_clone().unwrap();

@@ -1,7 +1,4 @@
 //! The buffer of replies that are not sent yet.
-//!
-//! The device reads directly into it. Headers and data of many replies are contiguous, so a plain
-//! `send` suffices where scattered buffers would need a vectored write.
 
 use std::io::{self, Write};
 
@@ -9,8 +6,15 @@ use crate::wire::reply::SIMPLE_LEN;
 
 /// Initial capacity: a simple reply with 256 KiB of data. Units: bytes.
 pub(crate) const WRITE_BUFFER_LEN: usize = SIMPLE_LEN + (256 << 10);
+/// Number of buffered bytes at which replies are sent. Units: bytes.
+const FLUSH_BYTES: usize = 64 << 10;
+/// Number of buffered replies at which they are sent, so that the client can work while the
+/// server does.
+const FLUSH_REPLIES: u32 = 8;
 
-/// A buffer of replies that are not sent yet.
+/// The replies that are not sent yet. The device reads directly into their buffer. Headers and data
+/// of many replies are contiguous, so a plain `send` suffices where scattered buffers would need a
+/// vectored write.
 #[derive(Debug)]
 pub(crate) struct WriteBuffer {
     buf: Vec<u8>,
@@ -22,16 +26,6 @@ impl WriteBuffer {
     /// Creates an empty buffer.
     pub(crate) fn new() -> Self {
         Self { buf: vec![0; WRITE_BUFFER_LEN], len: 0, replies: 0 }
-    }
-
-    /// Returns the number of buffered bytes.
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Returns the number of complete buffered replies.
-    pub(crate) fn replies(&self) -> u32 {
-        self.replies
     }
 
     /// Returns whether `len` more bytes fit without growing the buffer.
@@ -61,9 +55,10 @@ impl WriteBuffer {
         self.commit(bytes.len());
     }
 
-    /// Counts a complete reply.
-    pub(crate) fn count_reply(&mut self) {
+    /// Ends a reply. Returns whether the buffered replies should be sent.
+    pub(crate) fn end_reply(&mut self) -> bool {
         self.replies += 1;
+        self.replies >= FLUSH_REPLIES || self.len >= FLUSH_BYTES
     }
 
     /// Sends the whole content and shrinks the buffer to its initial capacity. The content is

@@ -1,10 +1,11 @@
 //! The options of the handshake and what they change.
 
-use super::reply::OptionReplies;
-use crate::connection_error::ConnectionError;
-use crate::export::{Export, Negotiated};
-use crate::wire::option::{ContextQuery, ExportQuery, OptionError, OptionRequest};
-use crate::wire::{BASE_ALLOCATION, BASE_ALLOCATION_ID, Headers, info, rep};
+use super::reply::{HandshakeStep, OptionReplies};
+use crate::error::ConnectionError;
+use crate::export::Export;
+use crate::wire::option::{ContextQuery, ExportQuery, OptionError, OptionRequest, rep};
+use crate::wire::request::RequestLimits;
+use crate::wire::{BASE_ALLOCATION, BASE_ALLOCATION_ID, Headers, MAX_PAYLOAD, info};
 
 /// Zeros after the reply to `OPT_EXPORT_NAME` for clients without `NO_ZEROES`.
 const EXPORT_NAME_PADDING: [u8; 124] = [0; 124];
@@ -18,95 +19,61 @@ pub enum StartDecision {
     Reject,
 }
 
-/// The next step of the handshake after an option.
-pub(crate) enum HandshakeStep {
-    /// Wait for another option.
-    Continue,
-    /// Enter the transmission phase.
-    Transmit,
-    /// End the connection.
-    Abort,
-}
-
-/// Whether the reply to `OPT_EXPORT_NAME` ends with 124 zero bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Padding {
-    /// It does.
-    Zeroes,
-    /// It does not: the client set `NO_ZEROES`.
-    Omitted,
-}
-
 /// What client and server have agreed on so far.
 pub(crate) struct Handshake<'a> {
     /// The only export.
     pub export: &'a Export,
     /// Decides whether the client may start the transmission phase.
     pub accept_start: &'a dyn Fn() -> StartDecision,
-    /// What the options have set.
-    pub negotiated: Negotiated,
-    /// Whether the reply to `OPT_EXPORT_NAME` is padded.
-    pub padding: Padding,
+    /// The device's limits and what the options have set.
+    pub limits: RequestLimits,
+    /// Whether the reply to `OPT_EXPORT_NAME` ends without 124 zero bytes.
+    pub no_zeroes: bool,
 }
 
 impl Handshake<'_> {
     /// Parses and answers one option. Returns the next step of the handshake.
     pub(crate) fn answer(
         &mut self,
-        number: u32,
         data: &[u8],
         replies: &mut OptionReplies<'_>,
     ) -> Result<HandshakeStep, ConnectionError> {
-        match OptionRequest::parse(number, data) {
-            Ok(OptionRequest::Abort) => {
-                replies.ack();
-                return Ok(HandshakeStep::Abort);
-            }
+        let go_on = |()| HandshakeStep::Continue;
+        let next = match OptionRequest::parse(replies.number, data) {
             Ok(OptionRequest::ExportName(name)) => return self.export_name(name, replies),
-            Ok(OptionRequest::List) => self.list(replies),
-            Ok(OptionRequest::Info(query)) => {
-                self.put_info(query, replies);
+            Ok(OptionRequest::Abort) => Ok(HandshakeStep::Abort),
+            Ok(OptionRequest::List) => {
+                let name = self.export.name.as_bytes();
+                let len = (name.len() as u32).to_be_bytes();
+                replies.put(rep::SERVER, &[&len, name, self.export.description.as_bytes()]);
+                Ok(HandshakeStep::Continue)
             }
-            Ok(OptionRequest::Go(query)) => return Ok(self.go(query, replies)),
-            Ok(OptionRequest::StructuredReply) => self.structured_reply(replies),
+            Ok(OptionRequest::Info(query)) => self.put_info(query, replies).map(go_on),
+            Ok(OptionRequest::Go(query)) => self.go(query, replies),
+            Ok(OptionRequest::StructuredReply) => self.structured_reply().map(go_on),
             Ok(OptionRequest::ExtendedHeaders) => {
-                self.negotiated.headers = Headers::Extended;
-                replies.ack();
+                self.limits.headers = Headers::Extended;
+                Ok(HandshakeStep::Continue)
             }
-            Ok(OptionRequest::ListMetaContext(query)) => self.list_contexts(query, replies),
-            Ok(OptionRequest::SetMetaContext(query)) => self.set_contexts(query, replies),
-            Err(error @ OptionError::Unknown { .. }) => {
-                replies.refuse(rep::ERR_UNSUP, &error.to_string())
+            Ok(OptionRequest::ListMetaContext(query)) => {
+                self.list_contexts(query, replies).map(go_on)
             }
-            Err(error @ OptionError::Malformed { .. }) => {
-                replies.refuse(rep::ERR_INVALID, &error.to_string())
+            Ok(OptionRequest::SetMetaContext(query)) => {
+                self.set_contexts(query, replies).map(go_on)
             }
-        }
-        Ok(HandshakeStep::Continue)
-    }
-
-    /// Answers `OPT_GO`: enters the transmission phase if the export exists and a connection is
-    /// free.
-    fn go(&self, query: ExportQuery<'_>, replies: &mut OptionReplies<'_>) -> HandshakeStep {
-        if self.export.has_name(query.name) && (self.accept_start)() == StartDecision::Reject {
-            replies.refuse(rep::ERR_POLICY, "too many connections: try again later");
-            return HandshakeStep::Continue;
-        }
-        if self.put_info(query, replies) {
-            HandshakeStep::Transmit
-        } else {
-            HandshakeStep::Continue
-        }
+            Err(error) => Err(error),
+        };
+        Ok(replies.end(next))
     }
 
     /// Answers `OPT_EXPORT_NAME`. It has no error reply, so a wrong name or too many connections
-    /// end the connection.
+    /// end the connection. Its reply has no header.
     fn export_name(
-        &mut self,
+        &self,
         name: &[u8],
         replies: &mut OptionReplies<'_>,
     ) -> Result<HandshakeStep, ConnectionError> {
-        if self.negotiated.headers == Headers::Extended {
+        if self.limits.headers == Headers::Extended {
             return Err(ConnectionError::ProtocolViolation {
                 what: "OPT_EXPORT_NAME with extended headers",
             });
@@ -117,48 +84,49 @@ impl Handshake<'_> {
         if (self.accept_start)() == StartDecision::Reject {
             return Err(ConnectionError::TooManyConnections);
         }
-        let size = self.export.device.size().0.to_be_bytes();
-        let flags = self.export.transmission_flags(self.negotiated).to_be_bytes();
-        let padding = match self.padding {
-            Padding::Zeroes => EXPORT_NAME_PADDING.as_slice(),
-            Padding::Omitted => &[],
-        };
-        replies.export_name(&[&size, &flags, padding]);
+        replies.write_buffer.put(&self.limits.size.0.to_be_bytes());
+        replies.write_buffer.put(&self.flags());
+        if !self.no_zeroes {
+            replies.write_buffer.put(&EXPORT_NAME_PADDING);
+        }
         Ok(HandshakeStep::Transmit)
+    }
+
+    /// Answers `OPT_GO`: enters the transmission phase if the export exists and a connection is
+    /// free.
+    fn go(
+        &self,
+        query: ExportQuery<'_>,
+        replies: &mut OptionReplies<'_>,
+    ) -> Result<HandshakeStep, OptionError> {
+        self.check_name(query.name)?;
+        match (self.accept_start)() {
+            StartDecision::Accept => {
+                self.put_info(query, replies).map(|()| HandshakeStep::Transmit)
+            }
+            StartDecision::Reject => Err(OptionError::TooManyConnections),
+        }
     }
 
     /// Answers `OPT_STRUCTURED_REPLY`. Extended headers include structured replies and cannot be
     /// turned off again.
-    fn structured_reply(&mut self, replies: &mut OptionReplies<'_>) {
-        if self.negotiated.headers == Headers::Extended {
-            return replies.refuse(rep::ERR_EXT_HEADER_REQD, "extended headers are in use");
+    fn structured_reply(&mut self) -> Result<(), OptionError> {
+        if self.limits.headers == Headers::Extended {
+            return Err(OptionError::ExtendedHeaders);
         }
-        self.negotiated.headers = Headers::Structured;
-        replies.ack();
+        self.limits.headers = Headers::Structured;
+        Ok(())
     }
 
-    fn list(&self, replies: &mut OptionReplies<'_>) {
-        let name = self.export.name.as_bytes();
-        replies.put(
-            rep::SERVER,
-            &[&(name.len() as u32).to_be_bytes(), name, self.export.description.as_bytes()],
-        );
-        replies.ack();
-    }
-
-    /// Answers `OPT_INFO` and `OPT_GO` with the information asked for. Returns whether the export
-    /// exists.
-    fn put_info(&self, query: ExportQuery<'_>, replies: &mut OptionReplies<'_>) -> bool {
-        if !self.export.has_name(query.name) {
-            replies.refuse(rep::ERR_UNKNOWN, "no such export");
-            return false;
-        }
-        // `INFO_EXPORT` is mandatory; the others follow if the client asks for them.
-        let size = self.export.device.size().0.to_be_bytes();
-        replies.info(
-            info::EXPORT,
-            [&size, &self.export.transmission_flags(self.negotiated).to_be_bytes()],
-        );
+    /// Answers `OPT_INFO` and `OPT_GO`. `INFO_EXPORT` is mandatory; the others follow if the
+    /// client asks for them.
+    fn put_info(
+        &self,
+        query: ExportQuery<'_>,
+        replies: &mut OptionReplies<'_>,
+    ) -> Result<(), OptionError> {
+        self.check_name(query.name)?;
+        replies.info(info::EXPORT, [&self.limits.size.0.to_be_bytes(), &self.flags()]);
         if query.asks(info::NAME) {
             replies.info(info::NAME, [self.export.name.as_bytes(), &[]]);
         }
@@ -166,46 +134,52 @@ impl Handshake<'_> {
             replies.info(info::DESCRIPTION, [self.export.description.as_bytes(), &[]]);
         }
         if query.asks(info::BLOCK_SIZE) {
-            let sizes = self.export.block_sizes().map(u32::to_be_bytes);
+            let device = self.export.device.block_sizes();
+            let sizes = [device.minimum, device.preferred, MAX_PAYLOAD].map(u32::to_be_bytes);
             replies.info(info::BLOCK_SIZE, [sizes.as_flattened(), &[]]);
         }
-        replies.ack();
-        true
+        Ok(())
     }
 
     /// Answers `OPT_LIST_META_CONTEXT`. The query `base:` lists all contexts of that namespace;
     /// it selects none in [`Self::set_contexts`].
-    fn list_contexts(&self, query: ContextQuery<'_>, replies: &mut OptionReplies<'_>) {
-        if !self.export.has_name(query.name) {
-            return replies.refuse(rep::ERR_UNKNOWN, "no such export");
-        }
-        if query.is_empty()
-            || query.names().any(|name| name == b"base:" || name == BASE_ALLOCATION.as_bytes())
-        {
+    fn list_contexts(
+        &self,
+        query: ContextQuery<'_>,
+        replies: &mut OptionReplies<'_>,
+    ) -> Result<(), OptionError> {
+        self.check_name(query.name)?;
+        let is_listed = |name: &[u8]| name == b"base:" || name == BASE_ALLOCATION.as_bytes();
+        if query.contexts().next().is_none() || query.contexts().any(is_listed) {
             replies.put(rep::META_CONTEXT, &[&0_u32.to_be_bytes(), BASE_ALLOCATION.as_bytes()]);
         }
-        replies.ack();
+        Ok(())
     }
 
     /// Answers `OPT_SET_META_CONTEXT`. It replaces the earlier selection, even if it fails.
-    fn set_contexts(&mut self, query: ContextQuery<'_>, replies: &mut OptionReplies<'_>) {
-        self.negotiated = Negotiated { allocation: false, ..self.negotiated };
-        if !self.negotiated.headers.has_chunks() {
-            return replies.refuse(
-                rep::ERR_INVALID,
-                "metadata contexts need structured replies or extended headers",
-            );
+    fn set_contexts(
+        &mut self,
+        query: ContextQuery<'_>,
+        replies: &mut OptionReplies<'_>,
+    ) -> Result<(), OptionError> {
+        self.limits.allocation = false;
+        if !self.limits.headers.has_chunks() {
+            return Err(OptionError::NoChunks);
         }
-        if !self.export.has_name(query.name) {
-            return replies.refuse(rep::ERR_UNKNOWN, "no such export");
+        self.check_name(query.name)?;
+        if query.contexts().any(|name| name == BASE_ALLOCATION.as_bytes()) {
+            self.limits.allocation = true;
+            let id = BASE_ALLOCATION_ID.to_be_bytes();
+            replies.put(rep::META_CONTEXT, &[&id, BASE_ALLOCATION.as_bytes()]);
         }
-        if query.names().any(|name| name == BASE_ALLOCATION.as_bytes()) {
-            self.negotiated.allocation = true;
-            replies.put(
-                rep::META_CONTEXT,
-                &[&BASE_ALLOCATION_ID.to_be_bytes(), BASE_ALLOCATION.as_bytes()],
-            );
-        }
-        replies.ack();
+        Ok(())
+    }
+
+    fn check_name(&self, name: &[u8]) -> Result<(), OptionError> {
+        if self.export.has_name(name) { Ok(()) } else { Err(OptionError::UnknownExport) }
+    }
+
+    fn flags(&self) -> [u8; 2] {
+        self.export.transmission_flags(self.limits.headers).to_be_bytes()
     }
 }

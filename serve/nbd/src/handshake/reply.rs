@@ -1,43 +1,45 @@
 //! The replies to options.
 
 use crate::channel::WriteBuffer;
-use crate::wire::{OPTION_REPLY_MAGIC, rep};
+use crate::wire::option::{OPTION_REPLY_MAGIC, OptionError, rep};
+
+/// The next step of the handshake after an option.
+pub(crate) enum HandshakeStep {
+    /// Wait for another option.
+    Continue,
+    /// Enter the transmission phase.
+    Transmit,
+    /// End the connection.
+    Abort,
+}
 
 /// A writer of the replies to one option.
 pub(crate) struct OptionReplies<'a> {
-    write_buffer: &'a mut WriteBuffer,
-    number: u32,
+    /// The buffer that the replies are written to.
+    pub write_buffer: &'a mut WriteBuffer,
+    /// The option's number.
+    pub number: u32,
 }
 
-impl<'a> OptionReplies<'a> {
-    /// Creates a writer of replies to option `number`.
-    pub(crate) fn new(write_buffer: &'a mut WriteBuffer, number: u32) -> Self {
-        Self { write_buffer, number }
-    }
-
-    /// Returns the option's number.
-    pub(crate) fn number(&self) -> u32 {
-        self.number
-    }
-
-    /// Writes `REP_ACK`: the option is done.
-    pub(crate) fn ack(&mut self) {
-        self.put(rep::ACK, &[]);
-    }
-
-    /// Writes an error reply of type `kind`; `why` is a message for people.
-    pub(crate) fn refuse(&mut self, kind: u32, why: &str) {
-        self.put(kind, &[why.as_bytes()]);
+impl OptionReplies<'_> {
+    /// Writes the last reply to the option: `REP_ACK`, or an error reply with a message for
+    /// people. Returns the next step.
+    pub(crate) fn end(&mut self, done: Result<HandshakeStep, OptionError>) -> HandshakeStep {
+        match done {
+            Ok(next) => {
+                self.put(rep::ACK, &[]);
+                next
+            }
+            Err(error) => {
+                self.put(error.reply_kind(), &[error.to_string().as_bytes()]);
+                HandshakeStep::Continue
+            }
+        }
     }
 
     /// Writes `REP_INFO` of type `kind`.
     pub(crate) fn info(&mut self, kind: u16, parts: [&[u8]; 2]) {
         self.put(rep::INFO, &[&kind.to_be_bytes(), parts[0], parts[1]]);
-    }
-
-    /// Writes the reply to `OPT_EXPORT_NAME`, which has no header.
-    pub(crate) fn export_name(&mut self, parts: &[&[u8]]) {
-        parts.iter().for_each(|part| self.write_buffer.put(part));
     }
 
     /// Writes a reply of type `kind`: its header and `parts`.

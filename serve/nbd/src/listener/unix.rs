@@ -6,25 +6,25 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileTypeExt;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, lchown};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, CWD, FlockOperation, Gid, Mode, chmod, chownat, fchmod, flock};
+use rustix::fs::{FlockOperation, Mode, chmod, fchmod, flock};
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType, UCred, sockopt};
 use rustix::process::geteuid;
 
-use super::accept::{AcceptOutcome, BACKLOG, would_block};
 use super::socket_file::SocketFile;
 use crate::config::UnixAccess;
 use crate::error::NbdError;
 use crate::refusal::Refusal;
-use crate::socket::Socket;
 
+/// Length of the listen queue: clients that wait for `accept`.
+pub(crate) const BACKLOG: i32 = 1024;
 /// Time to wait for another server that is starting in the same directory.
 const DIRECTORY_LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -34,7 +34,7 @@ const DIRECTORY_LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 /// Works for servers of any protocol. If several servers start at one path, one of them gets it.
 #[derive(Debug)]
 pub struct BoundSocket {
-    listener: UnixListener,
+    pub(super) listener: UnixListener,
     file: SocketFile,
     access: UnixAccess,
 }
@@ -57,30 +57,17 @@ impl BoundSocket {
     pub fn bind_with_access(path: PathBuf, access: UnixAccess) -> Result<Self, NbdError> {
         let _lock = lock_directory(&path);
         remove_stale(&path)?;
-        let socket = bound_socket(&path)?;
-        let socket =
-            Self { listener: UnixListener::from(socket), file: SocketFile::at(path), access };
+        let listener = bound_socket(&path)?.into();
+        let socket = Self { listener, file: SocketFile::at(path), access };
         // Set the group and the mode before `listen`, so that no client connects too early.
-        if let Some(group) = socket.access.group {
-            chownat(
-                CWD,
-                socket.path(),
-                None,
-                Some(Gid::from_raw(group)),
-                AtFlags::SYMLINK_NOFOLLOW,
-            )
-            .map_err(NbdError::io("set the unix socket's group"))?;
+        let (path, access) = (socket.file.path(), &socket.access);
+        if let Some(group) = access.group {
+            lchown(path, None, Some(group)).map_err(NbdError::io("set the unix socket's group"))?;
         }
-        chmod(socket.path(), socket.access.mode_bits())
-            .map_err(NbdError::io("set the unix socket's mode"))?;
+        chmod(path, access.mode_bits()).map_err(NbdError::io("set the unix socket's mode"))?;
         net::listen(&socket.listener, BACKLOG)
             .map_err(NbdError::io("listen on the unix socket"))?;
         Ok(socket)
-    }
-
-    /// Returns the path of the socket.
-    pub fn path(&self) -> &Path {
-        self.file.path()
     }
 
     /// Returns the socket's file.
@@ -103,49 +90,24 @@ impl BoundSocket {
     /// [`Refusal::Peer`] if it has none or its credentials cannot be read.
     pub fn check_peer(&self, stream: impl AsFd) -> Result<(), Refusal> {
         let peer = sockopt::socket_peercred(stream).map_err(|_| Refusal::Peer { user: None })?;
-        if self.access.permits(&peer) {
-            Ok(())
-        } else {
-            Err(Refusal::Peer { user: Some(peer.uid.as_raw()) })
+        match self.access.permits(&peer) {
+            true => Ok(()),
+            false => Err(Refusal::Peer { user: Some(peer.uid.as_raw()) }),
         }
-    }
-
-    /// Removes the file, so that no new client finds the socket. Clients in the listen queue can
-    /// still be accepted.
-    pub fn unlink(&self) {
-        self.file.remove();
-    }
-
-    /// Accepts the next client and checks whether it has access.
-    pub(crate) fn accept(&self) -> io::Result<AcceptOutcome> {
-        match self.listener.accept() {
-            Ok((stream, _)) => Ok(match self.check_peer(&stream) {
-                Ok(()) => AcceptOutcome::Client(Socket::Unix(stream)),
-                Err(refusal) => AcceptOutcome::Refused(refusal),
-            }),
-            Err(error) => would_block(error),
-        }
-    }
-}
-
-impl AsFd for BoundSocket {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.listener.as_fd()
     }
 }
 
 impl Drop for BoundSocket {
     fn drop(&mut self) {
-        self.unlink();
+        self.file.remove();
     }
 }
 
 /// Creates a bound socket whose file has mode 0600 from the moment it exists.
 fn bound_socket(path: &Path) -> Result<OwnedFd, NbdError> {
-    let socket = new_socket()?;
+    let (socket, address) = new_socket(path)?;
     // `bind` gives the file the mode of the socket.
     fchmod(&socket, Mode::RUSR | Mode::WUSR).map_err(NbdError::io("set the unix socket's mode"))?;
-    let address = SocketAddrUnix::new(path).map_err(NbdError::io("use the socket path"))?;
     net::bind(&socket, &address).map_err(|error| match error {
         Errno::ADDRINUSE => NbdError::InUse { path: path.into() },
         error => NbdError::Io { doing: "bind the unix socket", source: error.into() },
@@ -181,14 +143,13 @@ fn is_member(peer: &UCred, group: u32) -> bool {
     groups.is_some_and(|groups| groups.split_whitespace().any(|word| word.parse() == Ok(group)))
 }
 
-fn new_socket() -> Result<OwnedFd, NbdError> {
-    net::socket_with(
-        AddressFamily::UNIX,
-        SocketType::STREAM,
-        SocketFlags::NONBLOCK | SocketFlags::CLOEXEC,
-        None,
-    )
-    .map_err(NbdError::io("create a unix socket"))
+/// Creates a non-blocking socket and the address of `path`.
+fn new_socket(path: &Path) -> Result<(OwnedFd, SocketAddrUnix), NbdError> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+        .map_err(NbdError::io("create a unix socket"))?;
+    let address = SocketAddrUnix::new(path).map_err(NbdError::io("use the socket path"))?;
+    Ok((socket, address))
 }
 
 /// Locks the directory of the socket. Between `bind` and `listen` a socket looks stale, and
@@ -222,9 +183,9 @@ fn remove_stale(path: &Path) -> Result<(), NbdError> {
         }
         Ok(_) => {}
     }
-    let address = SocketAddrUnix::new(path).map_err(NbdError::io("use the socket path"))?;
-    // `new_socket` is non-blocking: EAGAIN means a full listen queue, so a server listens.
-    match net::connect(&new_socket()?, &address) {
+    let (socket, address) = new_socket(path)?;
+    // The socket is non-blocking: EAGAIN means a full listen queue, so a server listens.
+    match net::connect(&socket, &address) {
         Err(Errno::CONNREFUSED) => {
             fs::remove_file(path).map_err(NbdError::io("remove the stale socket"))
         }

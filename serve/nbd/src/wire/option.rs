@@ -5,33 +5,43 @@ use thiserror::Error;
 use super::fields::Fields;
 
 /// Length of an option's header. Units: bytes.
-pub const OPTION_LEN: usize = 16;
+pub(crate) const OPTION_LEN: usize = 16;
+/// Magic number of each option reply.
+pub(crate) const OPTION_REPLY_MAGIC: u64 = 0x0003_e889_0455_65a9;
 
-/// Option numbers.
-pub mod opt {
-    /// Choose an export and start the transmission phase; has no error reply.
-    pub const EXPORT_NAME: u32 = 1;
-    /// End the connection.
-    pub const ABORT: u32 = 2;
-    /// List the exports.
-    pub const LIST: u32 = 3;
-    /// Get information about an export.
-    pub const INFO: u32 = 6;
-    /// Get information about an export and start the transmission phase.
-    pub const GO: u32 = 7;
-    /// Use structured replies.
-    pub const STRUCTURED_REPLY: u32 = 8;
-    /// List the metadata contexts.
-    pub const LIST_META_CONTEXT: u32 = 9;
-    /// Select metadata contexts.
-    pub const SET_META_CONTEXT: u32 = 10;
-    /// Use extended headers.
-    pub const EXTENDED_HEADERS: u32 = 11;
+/// Option numbers, which [`OptionRequest`] explains.
+pub(crate) mod opt {
+    pub(crate) const EXPORT_NAME: u32 = 1;
+    pub(crate) const ABORT: u32 = 2;
+    pub(crate) const LIST: u32 = 3;
+    pub(crate) const INFO: u32 = 6;
+    pub(crate) const GO: u32 = 7;
+    pub(crate) const STRUCTURED_REPLY: u32 = 8;
+    pub(crate) const LIST_META_CONTEXT: u32 = 9;
+    pub(crate) const SET_META_CONTEXT: u32 = 10;
+    pub(crate) const EXTENDED_HEADERS: u32 = 11;
+}
+
+/// Types of option replies. [`OptionError`] explains the errors.
+pub(crate) mod rep {
+    pub(crate) const ACK: u32 = 1;
+    /// One export of the list.
+    pub(crate) const SERVER: u32 = 2;
+    /// One piece of information.
+    pub(crate) const INFO: u32 = 3;
+    pub(crate) const META_CONTEXT: u32 = 4;
+    pub(crate) const ERR_UNSUP: u32 = (1 << 31) + 1;
+    pub(crate) const ERR_POLICY: u32 = (1 << 31) + 2;
+    pub(crate) const ERR_INVALID: u32 = (1 << 31) + 3;
+    pub(crate) const ERR_UNKNOWN: u32 = (1 << 31) + 6;
+    pub(crate) const ERR_SHUTDOWN: u32 = (1 << 31) + 7;
+    pub(crate) const ERR_TOO_BIG: u32 = (1 << 31) + 9;
+    pub(crate) const ERR_EXT_HEADER_REQD: u32 = (1 << 31) + 10;
 }
 
 /// A query for information about an export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ExportQuery<'a> {
+pub(crate) struct ExportQuery<'a> {
     /// The export's name as received.
     pub name: &'a [u8],
     asked: &'a [u8],
@@ -39,39 +49,31 @@ pub struct ExportQuery<'a> {
 
 impl ExportQuery<'_> {
     /// Returns whether the client asks for this type of information.
-    #[must_use]
-    pub fn asks(&self, kind: u16) -> bool {
+    pub(crate) fn asks(&self, kind: u16) -> bool {
         self.asked.chunks_exact(2).any(|pair| pair == kind.to_be_bytes())
     }
 }
 
 /// A query for metadata contexts of an export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ContextQuery<'a> {
+pub(crate) struct ContextQuery<'a> {
     /// The export's name as received.
     pub name: &'a [u8],
-    count: u32,
-    queries: &'a [u8],
+    contexts: &'a [u8],
 }
 
 impl<'a> ContextQuery<'a> {
-    /// Returns whether the query names no context.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-
-    /// Returns the names, in the client's order.
-    pub fn names(&self) -> impl Iterator<Item = &'a [u8]> {
-        let mut fields = Fields::new(self.queries);
-        (0..self.count).map_while(move |_| fields.string())
+    /// Returns the names of the contexts, in the client's order.
+    pub(crate) fn contexts(&self) -> impl Iterator<Item = &'a [u8]> {
+        let mut fields = Fields(self.contexts);
+        std::iter::from_fn(move || fields.string())
     }
 }
 
 /// A parsed option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OptionRequest<'a> {
-    /// Start the transmission phase with this export.
+pub(crate) enum OptionRequest<'a> {
+    /// Start the transmission phase with this export. The option has no error reply.
     ExportName(&'a [u8]),
     /// End the connection.
     Abort,
@@ -91,79 +93,82 @@ pub enum OptionRequest<'a> {
     ExtendedHeaders,
 }
 
-/// An error of parsing an option.
+/// The reason why an option is refused. Its text is sent to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum OptionError {
-    /// The option is unknown or not supported.
+pub(crate) enum OptionError {
     #[error("option {number} is not supported")]
-    Unknown {
-        /// The option's number.
-        number: u32,
-    },
+    Unknown { number: u32 },
     /// The option's data do not have the form that the protocol defines.
     #[error("the data of option {number} are malformed")]
-    Malformed {
-        /// The option's number.
-        number: u32,
-    },
+    Malformed { number: u32 },
+    #[error("option data are too long")]
+    TooLong,
+    #[error("no such export")]
+    UnknownExport,
+    #[error("extended headers are in use")]
+    ExtendedHeaders,
+    #[error("metadata contexts need structured replies or extended headers")]
+    NoChunks,
+    #[error("too many connections: try again later")]
+    TooManyConnections,
+    #[error("the server is shutting down")]
+    ShuttingDown,
 }
 
-impl<'a> OptionRequest<'a> {
-    /// Returns whether the server supports the option.
-    #[must_use]
-    pub fn is_known(number: u32) -> bool {
-        matches!(
-            number,
-            opt::EXPORT_NAME | opt::ABORT | opt::LIST | opt::INFO..=opt::EXTENDED_HEADERS
-        )
-    }
-
-    /// Parses an option's data.
-    ///
-    /// # Errors
-    /// [`OptionError`]: the caller replies with an error and continues after the data.
-    pub fn parse(number: u32, data: &'a [u8]) -> Result<Self, OptionError> {
-        let malformed = OptionError::Malformed { number };
-        match number {
-            opt::EXPORT_NAME => Ok(Self::ExportName(data)),
-            opt::ABORT => Ok(Self::Abort),
-            opt::LIST if data.is_empty() => Ok(Self::List),
-            opt::STRUCTURED_REPLY if data.is_empty() => Ok(Self::StructuredReply),
-            opt::EXTENDED_HEADERS if data.is_empty() => Ok(Self::ExtendedHeaders),
-            opt::INFO => export_query(data).map(Self::Info).ok_or(malformed),
-            opt::GO => export_query(data).map(Self::Go).ok_or(malformed),
-            opt::LIST_META_CONTEXT => {
-                context_query(data).map(Self::ListMetaContext).ok_or(malformed)
-            }
-            opt::SET_META_CONTEXT => context_query(data).map(Self::SetMetaContext).ok_or(malformed),
-            opt::LIST | opt::STRUCTURED_REPLY | opt::EXTENDED_HEADERS => Err(malformed),
-            _ => Err(OptionError::Unknown { number }),
+impl OptionError {
+    /// Returns the type of the error reply.
+    pub(crate) fn reply_kind(self) -> u32 {
+        match self {
+            Self::Unknown { .. } => rep::ERR_UNSUP,
+            Self::Malformed { .. } | Self::NoChunks => rep::ERR_INVALID,
+            Self::TooLong => rep::ERR_TOO_BIG,
+            Self::UnknownExport => rep::ERR_UNKNOWN,
+            Self::ExtendedHeaders => rep::ERR_EXT_HEADER_REQD,
+            Self::TooManyConnections => rep::ERR_POLICY,
+            Self::ShuttingDown => rep::ERR_SHUTDOWN,
         }
     }
 }
 
+impl<'a> OptionRequest<'a> {
+    /// Parses an option's data.
+    ///
+    /// # Errors
+    /// [`OptionError::Unknown`] and [`OptionError::Malformed`].
+    pub(crate) fn parse(number: u32, data: &'a [u8]) -> Result<Self, OptionError> {
+        let parsed = match number {
+            opt::EXPORT_NAME => Some(Self::ExportName(data)),
+            opt::ABORT => Some(Self::Abort),
+            opt::LIST => data.is_empty().then_some(Self::List),
+            opt::INFO => export_query(data).map(Self::Info),
+            opt::GO => export_query(data).map(Self::Go),
+            opt::STRUCTURED_REPLY => data.is_empty().then_some(Self::StructuredReply),
+            opt::LIST_META_CONTEXT => context_query(data).map(Self::ListMetaContext),
+            opt::SET_META_CONTEXT => context_query(data).map(Self::SetMetaContext),
+            opt::EXTENDED_HEADERS => data.is_empty().then_some(Self::ExtendedHeaders),
+            _ => return Err(OptionError::Unknown { number }),
+        };
+        parsed.ok_or(OptionError::Malformed { number })
+    }
+}
+
 fn export_query(data: &[u8]) -> Option<ExportQuery<'_>> {
-    let mut fields = Fields::new(data);
+    let mut fields = Fields(data);
     let name = fields.string()?;
     let count = usize::from(fields.u16()?);
     let asked = fields.bytes(count * 2)?;
-    fields.is_empty().then_some(ExportQuery { name, asked })
+    fields.0.is_empty().then_some(ExportQuery { name, asked })
 }
 
 fn context_query(data: &[u8]) -> Option<ContextQuery<'_>> {
-    let mut fields = Fields::new(data);
-    let name = fields.string()?;
-    let count = fields.u32()?;
-    let mut rest = fields;
-    // Each query takes at least 4 bytes, so a false count ends with the data.
+    let mut fields = Fields(data);
+    let (name, count) = (fields.string()?, fields.u32()?);
+    let contexts = fields.0;
+    // Each name takes at least 4 bytes, so a false count ends with the data.
     for _ in 0..count {
-        rest.string()?;
+        fields.string()?;
     }
-    if !rest.is_empty() {
-        return None;
-    }
-    let start = data.len().checked_sub(fields.len())?;
-    Some(ContextQuery { name, count, queries: &data[start..] })
+    fields.0.is_empty().then_some(ContextQuery { name, contexts })
 }
 
 #[cfg(test)]
@@ -202,14 +207,5 @@ mod tests {
         let mut data = 0_u32.to_be_bytes().to_vec();
         data.extend_from_slice(&1_000_000_u32.to_be_bytes());
         assert!(OptionRequest::parse(opt::SET_META_CONTEXT, &data).is_err());
-    }
-
-    #[test]
-    fn known_numbers_are_exactly_those_that_parse() {
-        for number in 0..64 {
-            let unknown =
-                matches!(OptionRequest::parse(number, &[]), Err(OptionError::Unknown { .. }));
-            assert_eq!(unknown, !OptionRequest::is_known(number), "option {number}");
-        }
     }
 }

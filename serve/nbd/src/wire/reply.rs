@@ -2,22 +2,25 @@
 
 use std::ops::Deref;
 
+use super::Headers;
 use super::request_error::Errno;
-use super::{EXTENDED_REPLY_MAGIC, Headers, SIMPLE_REPLY_MAGIC, STRUCTURED_REPLY_MAGIC};
+
+const SIMPLE_REPLY_MAGIC: u32 = 0x6744_6698;
+const STRUCTURED_REPLY_MAGIC: u32 = 0x668e_33ef;
+const EXTENDED_REPLY_MAGIC: u32 = 0x6e8a_278c;
 
 /// Length of a simple reply's header. Units: bytes.
-pub const SIMPLE_LEN: usize = 16;
+pub(crate) const SIMPLE_LEN: usize = 16;
 /// Length of the offset in front of the data in a data chunk's payload. Units: bytes.
-pub const DATA_PREFIX_LEN: usize = 8;
+const DATA_PREFIX_LEN: u32 = 8;
 /// Length of a hole chunk's payload. Units: bytes.
-pub const HOLE_PAYLOAD_LEN: usize = 12;
-
+const HOLE_PAYLOAD_LEN: u32 = 12;
 /// Length of the longest [`Head`]: an extended header and a hole's payload. Units: bytes.
-const MAX_HEAD: usize = 32 + HOLE_PAYLOAD_LEN;
+const MAX_HEAD: usize = 32 + HOLE_PAYLOAD_LEN as usize;
 
 /// The parts of a request that its reply repeats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ReplyTo {
+pub(crate) struct ReplyTo {
     /// The form of replies on this connection.
     pub headers: Headers,
     /// The client's identifier of the request.
@@ -28,7 +31,7 @@ pub struct ReplyTo {
 
 /// Whether a chunk is the last of its reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ChunkPosition {
+pub(crate) enum ChunkPosition {
     /// More chunks follow.
     NotLast,
     /// The chunk ends the reply.
@@ -38,7 +41,7 @@ pub enum ChunkPosition {
 /// The type of a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
-pub enum ChunkKind {
+pub(crate) enum ChunkKind {
     /// No payload.
     None = 0,
     /// An offset, then data.
@@ -57,7 +60,7 @@ pub enum ChunkKind {
 
 /// A chunk's header, with the part of its payload that has a fixed length.
 #[derive(Clone, Copy, Debug)]
-pub struct Head {
+pub(crate) struct Head {
     bytes: [u8; MAX_HEAD],
     len: usize,
 }
@@ -84,47 +87,37 @@ impl Deref for Head {
 }
 
 /// Returns the header of a simple reply; `None` means success.
-#[must_use]
-pub fn simple(cookie: u64, errno: Option<Errno>) -> [u8; SIMPLE_LEN] {
-    let mut bytes = [0; SIMPLE_LEN];
-    bytes[..4].copy_from_slice(&SIMPLE_REPLY_MAGIC.to_be_bytes());
-    bytes[4..8].copy_from_slice(&errno.map_or(0, Errno::number).to_be_bytes());
-    bytes[8..].copy_from_slice(&cookie.to_be_bytes());
-    bytes
+pub(crate) fn simple(cookie: u64, errno: Option<Errno>) -> Head {
+    Head::new()
+        .with(SIMPLE_REPLY_MAGIC.to_be_bytes())
+        .with(errno.map_or(0, Errno::number).to_be_bytes())
+        .with(cookie.to_be_bytes())
 }
 
 /// Returns the header of a chunk with `len` bytes of payload.
-#[must_use]
-pub fn chunk(to: ReplyTo, kind: ChunkKind, position: ChunkPosition, len: u32) -> Head {
-    let flags = u16::from(position == ChunkPosition::Last);
-    let start = |magic: u32| {
-        Head::new()
-            .with(magic.to_be_bytes())
-            .with(flags.to_be_bytes())
-            .with((kind as u16).to_be_bytes())
-            .with(to.cookie.to_be_bytes())
-    };
-    match to.headers {
-        Headers::Simple | Headers::Structured => {
-            start(STRUCTURED_REPLY_MAGIC).with(len.to_be_bytes())
-        }
-        Headers::Extended => start(EXTENDED_REPLY_MAGIC)
-            .with(to.offset.to_be_bytes())
-            .with(u64::from(len).to_be_bytes()),
+pub(crate) fn chunk(to: ReplyTo, kind: ChunkKind, position: ChunkPosition, len: u32) -> Head {
+    let is_extended = to.headers == Headers::Extended;
+    let magic = if is_extended { EXTENDED_REPLY_MAGIC } else { STRUCTURED_REPLY_MAGIC };
+    let head = Head::new()
+        .with(magic.to_be_bytes())
+        .with(u16::from(position == ChunkPosition::Last).to_be_bytes())
+        .with((kind as u16).to_be_bytes())
+        .with(to.cookie.to_be_bytes());
+    if is_extended {
+        head.with(to.offset.to_be_bytes()).with(u64::from(len).to_be_bytes())
+    } else {
+        head.with(len.to_be_bytes())
     }
 }
 
 /// Returns the header of a data chunk, to be followed by `len` bytes of data from `offset` on.
-#[must_use]
-pub fn data_head(to: ReplyTo, position: ChunkPosition, offset: u64, len: u32) -> Head {
-    chunk(to, ChunkKind::OffsetData, position, len + DATA_PREFIX_LEN as u32)
-        .with(offset.to_be_bytes())
+pub(crate) fn data_head(to: ReplyTo, position: ChunkPosition, offset: u64, len: u32) -> Head {
+    chunk(to, ChunkKind::OffsetData, position, len + DATA_PREFIX_LEN).with(offset.to_be_bytes())
 }
 
 /// Returns a whole hole chunk of `len` bytes from `offset` on.
-#[must_use]
-pub fn hole(to: ReplyTo, position: ChunkPosition, offset: u64, len: u32) -> Head {
-    chunk(to, ChunkKind::OffsetHole, position, HOLE_PAYLOAD_LEN as u32)
+pub(crate) fn hole(to: ReplyTo, position: ChunkPosition, offset: u64, len: u32) -> Head {
+    chunk(to, ChunkKind::OffsetHole, position, HOLE_PAYLOAD_LEN)
         .with(offset.to_be_bytes())
         .with(len.to_be_bytes())
 }

@@ -4,60 +4,47 @@
 //! The header holds the fields as received. The command holds their meaning on this connection
 //! with a checked range: its execution checks no limit again.
 
-use block::{BlockError, Bytes, OutOfRange, Span, ZeroMode, ZeroSpeed};
-use thiserror::Error;
+use block::{BlockError, Bytes, Span, ZeroMode, ZeroSpeed};
 
 use super::fields::Fields;
 use super::request_error::RequestError;
-use super::{EXTENDED_REQUEST_MAGIC, Headers, MAX_PAYLOAD, REQUEST_MAGIC};
+use super::{Headers, MAX_PAYLOAD};
+
+const REQUEST_MAGIC: u32 = 0x2560_9513;
+const EXTENDED_REQUEST_MAGIC: u32 = 0x21e4_1c71;
 
 /// Command numbers.
-pub mod cmd {
-    /// Read bytes.
-    pub const READ: u16 = 0;
-    /// Write the bytes that follow.
-    pub const WRITE: u16 = 1;
+pub(crate) mod cmd {
+    pub(crate) const READ: u16 = 0;
+    pub(crate) const WRITE: u16 = 1;
     /// End the connection.
-    pub const DISC: u16 = 2;
-    /// Make all completed writes durable.
-    pub const FLUSH: u16 = 3;
-    /// Discard content.
-    pub const TRIM: u16 = 4;
-    /// Prefetch content.
-    pub const CACHE: u16 = 5;
-    /// Write zeros.
-    pub const WRITE_ZEROES: u16 = 6;
-    /// Get the extents of a range.
-    pub const BLOCK_STATUS: u16 = 7;
+    pub(crate) const DISC: u16 = 2;
+    pub(crate) const FLUSH: u16 = 3;
+    pub(crate) const TRIM: u16 = 4;
+    pub(crate) const CACHE: u16 = 5;
+    pub(crate) const WRITE_ZEROES: u16 = 6;
+    pub(crate) const BLOCK_STATUS: u16 = 7;
 }
 
 /// Command flags.
-pub mod flag {
+mod flag {
     /// Force unit access: reply when the change is durable. Valid on every command.
-    pub const FUA: u16 = 1 << 0;
+    pub(super) const FUA: u16 = 1 << 0;
     /// Zeros must stay allocated.
-    pub const NO_HOLE: u16 = 1 << 1;
+    pub(super) const NO_HOLE: u16 = 1 << 1;
     /// Do not fragment: reply with one content chunk.
-    pub const DF: u16 = 1 << 2;
+    pub(super) const DF: u16 = 1 << 2;
     /// Reply with one extent.
-    pub const REQ_ONE: u16 = 1 << 3;
+    pub(super) const REQ_ONE: u16 = 1 << 3;
     /// Fail if zeroing is not faster than writing.
-    pub const FAST_ZERO: u16 = 1 << 4;
+    pub(super) const FAST_ZERO: u16 = 1 << 4;
     /// The length is that of a payload that follows; only with extended headers.
-    pub const PAYLOAD_LEN: u16 = 1 << 5;
-}
-
-/// A request with a wrong magic number: the start of the next request is not known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("wrong request magic {found:#010x}")]
-pub struct BadMagic {
-    /// The number received.
-    pub found: u32,
+    pub(super) const PAYLOAD_LEN: u16 = 1 << 5;
 }
 
 /// A request's header as received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Header {
+pub(crate) struct Header {
     /// Command flags.
     pub flags: u16,
     /// Command number.
@@ -72,7 +59,7 @@ pub struct Header {
 
 /// The form of the reply to a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReadReplyKind {
+pub(crate) enum ReadReplyKind {
     /// One simple reply: structured replies were not negotiated.
     Simple,
     /// Any number of data and hole chunks.
@@ -83,7 +70,7 @@ pub enum ReadReplyKind {
 
 /// The time at which a change may be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability {
+pub(crate) enum Durability {
     /// When the change is done.
     Done,
     /// When the change is as durable as the device can make it (the FUA flag).
@@ -92,7 +79,7 @@ pub enum Durability {
 
 /// The number of extents that a block status reply may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ExtentLimit {
+pub(crate) enum ExtentLimit {
     /// Exactly one.
     One,
     /// As many as fit.
@@ -101,46 +88,32 @@ pub enum ExtentLimit {
 
 /// A request that is valid on this connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Command {
-    /// Read the span.
+pub(crate) enum Command {
     Read {
-        /// The range.
         span: Span,
-        /// The form of the reply.
         reply_kind: ReadReplyKind,
     },
     /// Write the payload to the span.
     Write {
-        /// The range.
         span: Span,
-        /// When to reply.
         durability: Durability,
     },
-    /// Make the span read as zeros.
     WriteZeroes {
-        /// The range.
         span: Span,
-        /// Whether the range may become a hole.
         mode: ZeroMode,
-        /// Whether to fail if zeroing is slow.
         speed: ZeroSpeed,
-        /// When to reply.
         durability: Durability,
     },
     /// Discard the span's content.
     Trim {
-        /// The range.
         span: Span,
-        /// When to reply.
         durability: Durability,
     },
     /// Prefetch a range.
     Cache,
-    /// Report the extents of the span.
+    /// Report the extents of the span, which is not empty.
     BlockStatus {
-        /// The range, which is not empty.
         span: Span,
-        /// How many extents to report.
         extents: ExtentLimit,
     },
     /// Make all completed writes durable.
@@ -149,9 +122,10 @@ pub enum Command {
     Disconnect,
 }
 
-/// The limits that decide whether a request is valid.
+/// The limits that decide whether a request is valid on a connection: the device and what was
+/// negotiated.
 #[derive(Clone, Copy, Debug)]
-pub struct RequestLimits {
+pub(crate) struct RequestLimits {
     /// Size of the device.
     pub size: Bytes,
     /// Whether the device is read-only.
@@ -163,40 +137,25 @@ pub struct RequestLimits {
 }
 
 impl Header {
-    /// Parses a request's header.
-    ///
-    /// `bytes` should hold at least [`Headers::request_len`] bytes; missing bytes read as zeros.
-    ///
-    /// # Errors
-    /// [`BadMagic`]. [`Header::command`] checks all other fields.
-    pub fn parse(bytes: &[u8], headers: Headers) -> Result<Self, BadMagic> {
-        let magic = match headers {
-            Headers::Simple | Headers::Structured => REQUEST_MAGIC,
-            Headers::Extended => EXTENDED_REQUEST_MAGIC,
-        };
-        let mut fields = Fields::new(bytes);
-        let found = fields.u32().unwrap_or_default();
-        if found != magic {
-            return Err(BadMagic { found });
-        }
-        Ok(Self {
-            flags: fields.u16().unwrap_or_default(),
-            kind: fields.u16().unwrap_or_default(),
-            cookie: fields.u64().unwrap_or_default(),
-            offset: fields.u64().unwrap_or_default(),
-            len: match headers {
-                Headers::Simple | Headers::Structured => {
-                    fields.u32().map(u64::from).unwrap_or_default()
-                }
-                Headers::Extended => fields.u64().unwrap_or_default(),
-            },
+    /// Parses the first [`Headers::request_len`] bytes of a request. Returns `None` if the magic
+    /// number is wrong; [`Header::command`] checks all other fields.
+    pub(crate) fn parse(bytes: &[u8], headers: Headers) -> Option<Self> {
+        let is_extended = headers == Headers::Extended;
+        let magic = if is_extended { EXTENDED_REQUEST_MAGIC } else { REQUEST_MAGIC };
+        let mut fields = Fields(bytes);
+        fields.u32().filter(|found| *found == magic)?;
+        Some(Self {
+            flags: fields.u16()?,
+            kind: fields.u16()?,
+            cookie: fields.u64()?,
+            offset: fields.u64()?,
+            len: if is_extended { fields.u64()? } else { fields.u32()?.into() },
         })
     }
 
     /// Returns the length of the payload that follows the header, whether the request is valid or
     /// not. Units: bytes.
-    #[must_use]
-    pub fn payload(&self, headers: Headers) -> u64 {
+    pub(crate) fn payload(&self, headers: Headers) -> u64 {
         let follows = match headers {
             Headers::Simple | Headers::Structured => self.kind == cmd::WRITE,
             Headers::Extended => self.has(flag::PAYLOAD_LEN),
@@ -208,8 +167,7 @@ impl Header {
     ///
     /// Only an extended header can announce a payload of up to 2^64 - 1 bytes. The client was
     /// told the maximum.
-    #[must_use]
-    pub fn exceeds_payload_limit(&self, headers: Headers) -> bool {
+    pub(crate) fn exceeds_payload_limit(&self, headers: Headers) -> bool {
         headers == Headers::Extended && self.payload(headers) > MAX_PAYLOAD.into()
     }
 
@@ -218,14 +176,20 @@ impl Header {
     /// # Errors
     /// The [`RequestError`] to reply with.
     #[inline]
-    pub fn command(&self, limits: &RequestLimits) -> Result<Command, RequestError> {
+    pub(crate) fn command(&self, limits: &RequestLimits) -> Result<Command, RequestError> {
         match self.kind {
             cmd::READ => self.read(limits),
             cmd::WRITE => self.write(limits),
             cmd::DISC => Ok(Command::Disconnect),
             cmd::FLUSH => self.flush(),
-            cmd::TRIM => self.trim(limits),
-            cmd::CACHE => self.cache(limits),
+            cmd::TRIM => {
+                self.check_change(0, limits)?;
+                Ok(Command::Trim { span: self.span(limits)?, durability: self.durability() })
+            }
+            cmd::CACHE => {
+                self.check_flags(0)?;
+                self.span(limits).map(|_| Command::Cache)
+            }
             cmd::WRITE_ZEROES => self.write_zeroes(limits),
             cmd::BLOCK_STATUS => self.block_status(limits),
             kind => Err(RequestError::UnknownCommand { kind }),
@@ -233,57 +197,44 @@ impl Header {
     }
 
     fn read(&self, limits: &RequestLimits) -> Result<Command, RequestError> {
-        self.check_flags(if limits.headers.has_chunks() { flag::DF } else { 0 })?;
-        if self.len > MAX_PAYLOAD.into() {
-            return Err(match limits.headers.has_chunks() {
-                true => RequestError::ReadTooLong { len: self.len },
-                false => RequestError::PayloadTooLong { len: self.len },
+        let (has_chunks, len) = (limits.headers.has_chunks(), self.len);
+        self.check_flags(if has_chunks { flag::DF } else { 0 })?;
+        if len > MAX_PAYLOAD.into() {
+            return Err(match has_chunks {
+                true => RequestError::ReadTooLong { len },
+                false => RequestError::PayloadTooLong { len },
             });
         }
-        let reply_kind = match (limits.headers.has_chunks(), self.has(flag::DF)) {
+        let reply_kind = match (has_chunks, self.has(flag::DF)) {
             (false, _) => ReadReplyKind::Simple,
             (true, false) => ReadReplyKind::Chunks,
             (true, true) => ReadReplyKind::SingleChunk,
         };
-        Ok(Command::Read { span: self.span(limits).map_err(RequestError::OutOfRange)?, reply_kind })
+        Ok(Command::Read { span: self.span(limits)?, reply_kind })
     }
 
     fn write(&self, limits: &RequestLimits) -> Result<Command, RequestError> {
-        check_writable(limits)?;
-        if limits.headers == Headers::Extended {
-            self.check_flags(flag::PAYLOAD_LEN)?;
-            self.has(flag::PAYLOAD_LEN).then_some(()).ok_or(RequestError::NoPayload)?;
-        } else {
-            self.check_flags(0)?;
+        let is_extended = limits.headers == Headers::Extended;
+        self.check_change(if is_extended { flag::PAYLOAD_LEN } else { 0 }, limits)?;
+        if is_extended && !self.has(flag::PAYLOAD_LEN) {
+            return Err(RequestError::NoPayload);
         }
         if self.len > MAX_PAYLOAD.into() {
             return Err(RequestError::PayloadTooLong { len: self.len });
         }
-        let span = self.span(limits).map_err(RequestError::PastEnd)?;
-        Ok(Command::Write { span, durability: self.durability() })
+        Ok(Command::Write { span: self.span(limits)?, durability: self.durability() })
     }
 
     fn write_zeroes(&self, limits: &RequestLimits) -> Result<Command, RequestError> {
-        check_writable(limits)?;
-        self.check_flags(flag::NO_HOLE | flag::FAST_ZERO)?;
-        let span = self.span(limits).map_err(RequestError::PastEnd)?;
-        let mode =
-            if self.has(flag::NO_HOLE) { ZeroMode::KeepAllocated } else { ZeroMode::MayUnmap };
-        let speed = if self.has(flag::FAST_ZERO) { ZeroSpeed::FastOnly } else { ZeroSpeed::Any };
-        Ok(Command::WriteZeroes { span, mode, speed, durability: self.durability() })
-    }
-
-    fn trim(&self, limits: &RequestLimits) -> Result<Command, RequestError> {
-        check_writable(limits)?;
-        self.check_flags(0)?;
-        let span = self.span(limits).map_err(RequestError::OutOfRange)?;
-        Ok(Command::Trim { span, durability: self.durability() })
-    }
-
-    fn cache(&self, limits: &RequestLimits) -> Result<Command, RequestError> {
-        self.check_flags(0)?;
-        self.span(limits).map_err(RequestError::OutOfRange)?;
-        Ok(Command::Cache)
+        self.check_change(flag::NO_HOLE | flag::FAST_ZERO, limits)?;
+        let keeps = self.has(flag::NO_HOLE);
+        let is_fast = self.has(flag::FAST_ZERO);
+        Ok(Command::WriteZeroes {
+            span: self.span(limits)?,
+            mode: if keeps { ZeroMode::KeepAllocated } else { ZeroMode::MayUnmap },
+            speed: if is_fast { ZeroSpeed::FastOnly } else { ZeroSpeed::Any },
+            durability: self.durability(),
+        })
     }
 
     fn flush(&self) -> Result<Command, RequestError> {
@@ -299,7 +250,7 @@ impl Header {
         if !limits.allocation {
             return Err(RequestError::NoContext);
         }
-        let span = self.span(limits).map_err(RequestError::OutOfRange)?;
+        let span = self.span(limits)?;
         if span.is_empty() {
             return Err(RequestError::EmptyStatus);
         }
@@ -309,6 +260,14 @@ impl Header {
 
     fn has(&self, flag: u16) -> bool {
         self.flags & flag != 0
+    }
+
+    /// Refuses any change of a read-only device, then flags that are not allowed.
+    fn check_change(&self, allowed: u16, limits: &RequestLimits) -> Result<(), RequestError> {
+        if limits.read_only {
+            return Err(BlockError::ReadOnly.into());
+        }
+        self.check_flags(allowed)
     }
 
     /// Checks that only allowed flags are set. FUA is allowed on every command, as the protocol
@@ -324,14 +283,12 @@ impl Header {
         if self.has(flag::FUA) { Durability::Durable } else { Durability::Done }
     }
 
-    fn span(&self, limits: &RequestLimits) -> Result<Span, OutOfRange> {
-        Span::new(self.offset, self.len, limits.size)
+    fn span(&self, limits: &RequestLimits) -> Result<Span, RequestError> {
+        Span::new(self.offset, self.len, limits.size).map_err(|error| match self.kind {
+            cmd::WRITE | cmd::WRITE_ZEROES => RequestError::PastEnd(error),
+            _ => RequestError::OutOfRange(error),
+        })
     }
-}
-
-/// Refuses any change of a read-only device, before other checks.
-fn check_writable(limits: &RequestLimits) -> Result<(), RequestError> {
-    if limits.read_only { Err(RequestError::Device(BlockError::ReadOnly)) } else { Ok(()) }
 }
 
 #[cfg(test)]

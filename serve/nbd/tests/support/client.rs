@@ -6,6 +6,8 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use super::command::READ;
+
 /// A reply of the transmission phase.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Reply {
@@ -21,6 +23,8 @@ pub(crate) enum Reply {
 pub(crate) struct Client {
     /// The socket, for tests that send invalid bytes.
     pub stream: UnixStream,
+    /// The cookie of the last request that did not name its own.
+    cookie: u64,
 }
 
 impl Client {
@@ -28,7 +32,7 @@ impl Client {
     pub(crate) fn connect(path: &Path) -> Self {
         let stream = UnixStream::connect(path).expect("the server listens");
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        Self { stream }
+        Self { stream, cookie: 1 << 32 }
     }
 
     /// Connects, reads the greeting and sends the client flags `flags`.
@@ -122,6 +126,26 @@ impl Client {
         self.send(&extended_head(flags, kind, cookie, offset, len));
     }
 
+    /// Sends a compact request without payload. Returns the error number of its reply.
+    pub(crate) fn error_of(&mut self, flags: u16, kind: u16, offset: u64, len: u32) -> u32 {
+        self.cookie += 1;
+        self.request(flags, kind, self.cookie, offset, len);
+        self.errno(self.cookie)
+    }
+
+    /// Sends an extended request without payload. Returns the error number of its reply.
+    pub(crate) fn extended_error_of(
+        &mut self,
+        flags: u16,
+        kind: u16,
+        offset: u64,
+        len: u64,
+    ) -> u32 {
+        self.cookie += 1;
+        self.request_extended(flags, kind, self.cookie, offset, len);
+        self.errno(self.cookie)
+    }
+
     /// Sends a write with its payload.
     pub(crate) fn write(&mut self, cookie: u64, offset: u64, data: &[u8]) {
         let mut bytes = head(0, 1, cookie, offset, data.len() as u32);
@@ -129,10 +153,22 @@ impl Client {
         self.send(&bytes);
     }
 
+    /// Writes `data`. Returns the error number of the reply.
+    pub(crate) fn write_error(&mut self, offset: u64, data: &[u8]) -> u32 {
+        self.cookie += 1;
+        self.write(self.cookie, offset, data);
+        self.errno(self.cookie)
+    }
+
     /// Writes `data` and checks that the reply is success.
     pub(crate) fn store(&mut self, offset: u64, data: &[u8]) {
-        self.write(1, offset, data);
-        assert_eq!(self.errno(1), 0);
+        assert_eq!(self.write_error(offset, data), 0);
+    }
+
+    /// Reads `len` bytes with a simple reply.
+    pub(crate) fn load(&mut self, offset: u64, len: u32) -> Vec<u8> {
+        assert_eq!(self.error_of(0, READ, offset, len), 0);
+        self.take(len as usize)
     }
 
     /// Receives exactly `len` bytes.

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub(crate) mod client;
+pub(crate) mod command;
 pub(crate) mod disk;
 pub(crate) mod program;
 pub(crate) mod served;

@@ -1,5 +1,6 @@
 //! A server in this process, which is shut down and checked at the end of a test.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -65,11 +66,7 @@ impl Served {
 
     /// Serves `device` on a unix socket with `config`.
     pub(crate) fn with(device: Arc<dyn BlockDevice>, config: ServerConfig) -> Self {
-        let folder = Folder::new();
-        let path = folder.file("nbd.sock");
-        let server =
-            Server::bind(Listen::Unix(path.clone()), device, config).expect("the server starts");
-        Self::start(server, path, folder)
+        Self::prepared(device, config, |_| ())
     }
 
     /// Serves `device` on a unix socket with `config` and a log of refusals.
@@ -78,11 +75,19 @@ impl Served {
         config: ServerConfig,
         log: RefusalLog,
     ) -> Self {
+        Self::prepared(device, config, |server| server.log_refusals(log))
+    }
+
+    fn prepared(
+        device: Arc<dyn BlockDevice>,
+        config: ServerConfig,
+        prepare: impl FnOnce(&Server),
+    ) -> Self {
         let folder = Folder::new();
         let path = folder.file("nbd.sock");
         let server =
             Server::bind(Listen::Unix(path.clone()), device, config).expect("the server starts");
-        server.log_refusals(log);
+        prepare(&server);
         Self::start(server, path, folder)
     }
 
@@ -103,6 +108,11 @@ impl Served {
     /// Connects two clients, one with simple and one with structured replies.
     pub(crate) fn both(&self) -> [Client; 2] {
         [Client::simple(&self.path), Client::structured(&self.path)]
+    }
+
+    /// Returns the address of a server on a TCP port.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.uri.strip_prefix("nbd://").and_then(|address| address.parse().ok()).expect("TCP")
     }
 
     /// Returns the path of the unix socket.

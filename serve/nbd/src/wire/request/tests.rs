@@ -32,12 +32,9 @@ fn each_header_form_has_its_magic_and_length() {
         len: 0x1122_3344_5566_7788,
     };
     assert_eq!(header, expected);
-    assert_eq!(
-        Header::parse(&bytes, Headers::Structured),
-        Err(BadMagic { found: EXTENDED_REQUEST_MAGIC })
-    );
+    assert_eq!(Header::parse(&bytes, Headers::Structured), None);
     bytes[..4].copy_from_slice(&REQUEST_MAGIC.to_be_bytes());
-    assert_eq!(Header::parse(&bytes, Headers::Extended), Err(BadMagic { found: REQUEST_MAGIC }));
+    assert_eq!(Header::parse(&bytes, Headers::Extended), None);
     let compact = Header::parse(&bytes[..28], Headers::Structured).expect("the right magic");
     assert_eq!(compact.len, 0x1122_3344);
 }
