@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use super::server::{Server, Stat};
-use super::testbed::{GuestArgs, Scenario, Testbed, check_stat};
+use super::testbed::{GuestArgs, Scenario, Testbed, beside, check_stat};
 
 /// Memory limit, so small that balloon, hot cache and pages compete for memory.
 const LIMIT: &str = "192M";
@@ -54,21 +54,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Scenario { name: "ext4", memory: args.memory, words, source: None, server: Some(&server) };
     let mut guest = testbed.boot(&scenario, &args.guest.machine)?;
     // Compact and change the balloon until the guest unmounts the disk.
-    let over = AtomicBool::new(false);
-    let (said, compactions) = std::thread::scope(|scope| {
-        let compacting = scope.spawn(|| server.compact_until(&over));
-        let ballooning = scope.spawn(|| inflate_and_deflate(&server, &over));
-        let said = guest.wait_for("unmounted");
-        // Relaxed: the threads may stop a little later.
-        over.store(true, Ordering::Relaxed);
-        let compactions =
-            compacting.join().expect("the thread returns its errors").context("compacting")?;
-        ballooning
-            .join()
-            .expect("the thread returns its errors")
-            .context("changing the balloon")?;
-        Ok::<_, anyhow::Error>((said?, compactions))
-    })?;
+    let compact = |over: &AtomicBool| server.compact_until(over).context("compacting");
+    let resize =
+        |over: &AtomicBool| inflate_and_deflate(&server, over).context("changing the balloon");
+    let unmounted = || guest.wait_for("unmounted");
+    let ((said, ()), compactions) = beside(compact, || beside(resize, unmounted))?;
     let stat = server.stat()?;
     guest.resume()?;
     guest.wait_for("done")?;
@@ -91,7 +81,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 /// Sets the balloon's sizes in turn until `over` is set.
 fn inflate_and_deflate(server: &Server, over: &AtomicBool) -> Result<()> {
     for target in BALLOON.into_iter().cycle() {
-        // Relaxed: see `run`.
+        // Relaxed: it may stop a little later.
         if over.load(Ordering::Relaxed) {
             break;
         }

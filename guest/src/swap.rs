@@ -2,12 +2,12 @@
 //!
 //! The server compacts while the guest swaps, so the guest also reads pages that moved.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, bail};
 
 use super::server::Stat;
-use super::testbed::{GuestArgs, Scenario, Testbed, check_stat};
+use super::testbed::{GuestArgs, Scenario, Testbed, beside, check_stat};
 
 /// Size of the swap space.
 const DISK: &str = "1G";
@@ -37,16 +37,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let full = server.stat()?;
     guest.resume()?;
     // Compact until the guest has verified everything and switched swapping off.
-    let over = AtomicBool::new(false);
-    let (said, compactions) = std::thread::scope(|scope| {
-        let compacting = scope.spawn(|| server.compact_until(&over));
-        let said = guest.wait_for("swapoff");
-        // Relaxed: the thread may stop a little later.
-        over.store(true, Ordering::Relaxed);
-        let compactions =
-            compacting.join().expect("the thread returns its errors").context("compacting")?;
-        Ok::<_, anyhow::Error>((said?, compactions))
-    })?;
+    let compact = |over: &AtomicBool| server.compact_until(over).context("compacting");
+    let (said, compactions) = beside(compact, || guest.wait_for("swapoff"))?;
     let after = server.stat()?;
     guest.resume()?;
     guest.wait_for("done")?;

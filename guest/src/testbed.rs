@@ -1,6 +1,7 @@
 //! The parts of every experiment in a guest: packages, programs, a server and a booted machine.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -138,6 +139,23 @@ impl Program {
         cargo.args(["--", "-C", "target-feature=+crt-static", "-C", "strip=debuginfo"]);
         server::built(&mut cargo)
     }
+}
+
+/// Runs `work`, and `background` in another thread until `work` is done: it gets a flag that is set
+/// then. Returns both results.
+pub(crate) fn beside<A: Send, B>(
+    background: impl FnOnce(&AtomicBool) -> Result<A> + Send,
+    work: impl FnOnce() -> Result<B>,
+) -> Result<(B, A)> {
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| background(&over));
+        let done = work();
+        // Relaxed: the thread may stop a little later.
+        over.store(true, Ordering::Relaxed);
+        let ran = thread.join().expect("the thread returns its errors")?;
+        Ok((done?, ran))
+    })
 }
 
 /// Returns an error if a request failed or the server exceeded its memory limit.

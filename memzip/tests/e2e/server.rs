@@ -24,39 +24,27 @@ impl Server {
     /// Starts a server with a disk of this size on a unix socket, with further options of
     /// `memzip serve`.
     pub(crate) fn start(size: &str, options: &[&str]) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let socket = folder.path().join("disk.sock");
-        let mut command = memzip("serve");
-        command.arg("--unix").arg(&socket);
-        Self::spawn(folder, command.args(["--size", size]), options)
+        Self::on_socket(memzip("serve"), folder(), size, options)
     }
 
     /// Starts a server as [`Server::start`] does, in a control group.
     pub(crate) fn start_in(group: &Group, size: &str, options: &[&str]) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let socket = folder.path().join("disk.sock");
         let mut command = group.command(memzip("serve").get_program());
-        command.args(["serve", "--unix"]).arg(&socket);
-        Self::spawn(folder, command.args(["--size", size]), options)
+        command.arg("serve");
+        Self::on_socket(command, folder(), size, options)
     }
 
     /// Starts a server as [`Server::start`] does, through a program that runs other programs.
     pub(crate) fn start_under(program: &str, size: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let socket = folder.path().join("disk.sock");
         let mut command = Command::new(program);
-        command
-            .arg(memzip("serve").get_program())
-            .args(["serve", "--unix"])
-            .arg(&socket)
-            .stderr(Stdio::null());
-        Self::spawn(folder, command.args(["--size", size]), &[])
+        command.arg(memzip("serve").get_program()).arg("serve").stderr(Stdio::null());
+        Self::on_socket(command, folder(), size, &[])
     }
 
     /// Starts a server as [`Server::start`] does, and keeps its standard error for
     /// [`Server::stderr`].
     pub(crate) fn start_with_stderr_file(size: &str, options: &[&str]) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        let folder = folder();
         let file = std::fs::File::create(folder.path().join("stderr")).expect("a new file");
         Self::start_with_stderr(file.into(), folder, size, options)
     }
@@ -66,12 +54,7 @@ impl Server {
     pub(crate) fn start_with_closed_stderr(size: &str, options: &[&str]) -> Self {
         let (reader, writer) = std::io::pipe().expect("a pipe");
         drop(reader);
-        Self::start_with_stderr(
-            writer.into(),
-            tempfile::tempdir().expect("a temporary folder"),
-            size,
-            options,
-        )
+        Self::start_with_stderr(writer.into(), folder(), size, options)
     }
 
     /// Starts a server as [`Server::start`] does, with a full pipe as standard error. The second
@@ -86,22 +69,13 @@ impl Server {
         while writer.write(&[b'x'; 4096]).is_ok() {}
         while writer.write(b"x").is_ok() {}
         rustix::io::ioctl_fionbio(&writer, false).expect("a pipe can be blocking");
-        (
-            Self::start_with_stderr(
-                writer.into(),
-                tempfile::tempdir().expect("a temporary folder"),
-                size,
-                options,
-            ),
-            reader,
-        )
+        (Self::start_with_stderr(writer.into(), folder(), size, options), reader)
     }
 
     fn start_with_stderr(stderr: Stdio, folder: TempDir, size: &str, options: &[&str]) -> Self {
-        let socket = folder.path().join("disk.sock");
         let mut command = memzip("serve");
-        command.arg("--unix").arg(&socket).stderr(stderr);
-        Self::spawn(folder, command.args(["--size", size]), options)
+        command.stderr(stderr);
+        Self::on_socket(command, folder, size, options)
     }
 
     /// Returns the standard error so far of a server of [`Server::start_with_stderr_file`].
@@ -117,13 +91,18 @@ impl Server {
 
     /// Starts a server on a TCP port of the loopback interface.
     pub(crate) fn start_on_tcp(size: &str, port: u16) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
         let mut command = memzip("serve");
         command.args(["--port", &port.to_string(), "--size", size]);
-        Self::spawn(folder, &mut command, &[])
+        Self::spawn(folder(), command, &[])
     }
 
-    fn spawn(folder: TempDir, command: &mut Command, options: &[&str]) -> Self {
+    /// Adds a unix socket and the size to a command that runs `memzip serve`.
+    fn on_socket(mut command: Command, folder: TempDir, size: &str, options: &[&str]) -> Self {
+        command.arg("--unix").arg(folder.path().join("disk.sock")).args(["--size", size]);
+        Self::spawn(folder, command, options)
+    }
+
+    fn spawn(folder: TempDir, mut command: Command, options: &[&str]) -> Self {
         command.arg("--control").arg(folder.path().join("control.sock")).args(options);
         let mut child = command
             .stdin(Stdio::null())
@@ -202,6 +181,10 @@ impl Drop for Server {
         _ = self.child.kill();
         _ = self.child.wait();
     }
+}
+
+fn folder() -> TempDir {
+    tempfile::tempdir().expect("a temporary folder")
 }
 
 /// Returns a command that runs a subcommand of the binary under test.

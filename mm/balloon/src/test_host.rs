@@ -8,9 +8,11 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::{FrameRange, Host, InflateBatch, InflateError};
+use frames::Zone;
+
+use crate::{Balloon, BalloonConfig, FrameRange, Host, InflateBatch, InflateError};
 
 /// A message to the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +45,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl RecordingHost {
+    /// Creates an empty balloon and its host.
+    pub(crate) fn of_balloon(zone: &Arc<Zone>, config: BalloonConfig) -> (Arc<Balloon>, Arc<Self>) {
+        let host = Arc::new(Self::default());
+        let balloon =
+            Balloon::new(Arc::clone(zone), host.clone(), config).expect("an owner ID is left");
+        (balloon, host)
+    }
+
     pub(crate) fn log(&self) -> Vec<Message> {
         lock(&self.log).clone()
     }

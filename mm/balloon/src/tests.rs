@@ -13,17 +13,19 @@ use std::sync::Arc;
 use frames::{Backing, Frame, FrameCount, MigrateType, Pfn, Reclaim, Zone, ZoneConfig};
 
 use crate::test_host::RecordingHost;
-use crate::{Balloon, BalloonConfig, BalloonUnit};
+use crate::{Balloon, BalloonConfig, BalloonUnit, StopReason};
 
 /// Creates a zone on the heap.
-fn zone_of(capacity: u64, limit: Option<u64>) -> Arc<Zone> {
-    let config = ZoneConfig {
-        capacity: FrameCount(capacity),
-        limit: limit.map(FrameCount),
-        backing: Backing::Heap,
-        ..ZoneConfig::default()
-    };
+fn zone_with(capacity: u64, change: impl FnOnce(&mut ZoneConfig)) -> Arc<Zone> {
+    let (capacity, backing) = (FrameCount(capacity), Backing::Heap);
+    let mut config = ZoneConfig { capacity, backing, ..ZoneConfig::default() };
+    change(&mut config);
     Arc::new(Zone::new(config).expect("a small zone"))
+}
+
+/// Creates a zone with a limit.
+fn zone_of(capacity: u64, limit: Option<u64>) -> Arc<Zone> {
+    zone_with(capacity, |config| config.limit = limit.map(FrameCount))
 }
 
 /// Creates a zone of eight pageblocks without a limit.
@@ -33,21 +35,22 @@ fn zone() -> Arc<Zone> {
 
 /// Creates a zone without movable frames.
 fn still_zone() -> Arc<Zone> {
-    let config = ZoneConfig {
-        capacity: FrameCount(4096),
-        backing: Backing::Heap,
-        movability: frames::Movability::Off,
-        ..ZoneConfig::default()
-    };
-    Arc::new(Zone::new(config).expect("a small zone"))
+    zone_with(4096, |config| config.movability = frames::Movability::Off)
 }
 
 /// Creates an empty balloon with a recording host.
 fn balloon_of(zone: &Arc<Zone>, unit: BalloonUnit) -> (Arc<Balloon>, Arc<RecordingHost>) {
-    let host = Arc::new(RecordingHost::default());
-    let config = BalloonConfig { unit, ..BalloonConfig::default() };
-    let balloon =
-        Balloon::new(Arc::clone(zone), host.clone(), config).expect("an owner ID is left");
+    RecordingHost::of_balloon(zone, BalloonConfig { unit, ..BalloonConfig::default() })
+}
+
+/// Creates a balloon of `frames` frames with a recording host.
+fn inflated(
+    zone: &Arc<Zone>,
+    unit: BalloonUnit,
+    frames: u64,
+) -> (Arc<Balloon>, Arc<RecordingHost>) {
+    let (balloon, host) = balloon_of(zone, unit);
+    assert_eq!(balloon.set_target(FrameCount(frames)).stop, StopReason::Reached);
     (balloon, host)
 }
 

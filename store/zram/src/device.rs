@@ -40,7 +40,7 @@ impl BlockDevice for Zram {
             self.0.read_segment(&segment, &mut buf[segment.buf_range.clone()])
         });
         self.0.counters.add(Counter::Reads, pages);
-        self.0.tally(Counter::FailedReads, result)
+        self.0.count_error(Counter::FailedReads, result)
     }
 
     fn verify(&self, span: Span) -> Result<(), BlockError> {
@@ -48,7 +48,7 @@ impl BlockDevice for Zram {
         let mut page = [0; PAGE_SIZE];
         let result =
             segments(span).try_for_each(|segment| self.0.load(segment.slot, &mut page).map(drop));
-        self.0.tally(Counter::FailedReads, result)
+        self.0.count_error(Counter::FailedReads, result)
     }
 
     fn write(&self, span: Span, buf: &[u8]) -> Result<(), BlockError> {
@@ -62,7 +62,7 @@ impl BlockDevice for Zram {
         if self.0.counters.crossed(Counter::Writes, pages, LIMIT_CHECK_INTERVAL) {
             self.0.check_limit();
         }
-        self.0.tally(Counter::FailedWrites, result)
+        self.0.count_error(Counter::FailedWrites, result)
     }
 
     /// Does nothing: a device in memory has no other storage to write to.
@@ -94,7 +94,7 @@ impl BlockDevice for Zram {
                 kept
             }
         };
-        self.0.tally(Counter::FailedWrites, result)
+        self.0.count_error(Counter::FailedWrites, result)
     }
 
     fn status(&self, span: Span, visit: &mut dyn FnMut(StatusExtent) -> bool) {
@@ -140,7 +140,11 @@ impl Inner {
         self.check_bounds(span, buf_len)
     }
 
-    fn tally(&self, counter: Counter, result: Result<(), BlockError>) -> Result<(), BlockError> {
+    fn count_error(
+        &self,
+        counter: Counter,
+        result: Result<(), BlockError>,
+    ) -> Result<(), BlockError> {
         result.inspect_err(|_| self.counters.add(counter, 1))
     }
 

@@ -13,7 +13,7 @@ use block::BlockDevice;
 use frames::FrameCount;
 use zram::{Budget, Zram};
 
-use support::{disk_of_frames, page, page_span, read, write};
+use support::{disk_of_frames, page, page_span, random, read, write};
 
 fn balloon(disk: &Zram, unit: BalloonUnit) -> Arc<Balloon> {
     let config = BalloonConfig { unit, ..BalloonConfig::default() };
@@ -69,9 +69,7 @@ fn balloon_and_compaction_leave_every_byte_of_a_store() {
             scope.spawn(move || {
                 let mut turn = thread;
                 while going() {
-                    turn = turn
-                        .wrapping_mul(6_364_136_223_846_793_005)
-                        .wrapping_add(1_442_695_040_888_963_407);
+                    turn = random(turn);
                     // Each thread owns the pages of its own parity, so it knows whether a page
                     // holds its number or nothing.
                     let number = (turn >> 33) % (PAGES / 2) * 2 + thread;

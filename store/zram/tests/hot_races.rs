@@ -10,7 +10,7 @@ use block::{BlockDevice, Bytes, Span};
 use frames::FrameCount;
 use zram::{Budget, Zram, ZramConfig};
 
-use support::config;
+use support::{config, random};
 
 const PAGES: u64 = 6;
 const RUN: Duration = Duration::from_millis(1500);
@@ -50,9 +50,7 @@ fn z6_parts_written_to_hot_pages_are_never_lost() {
                     let mut mine = [0u8; PAGES as usize];
                     let mut turn = writer + 1;
                     while going() {
-                        turn = turn
-                            .wrapping_mul(6_364_136_223_846_793_005)
-                            .wrapping_add(1_442_695_040_888_963_407);
+                        turn = random(turn);
                         let page = (turn >> 40) % PAGES;
                         let at = page * 4096 + writer * PART;
                         let mut part = [0; PART as usize];

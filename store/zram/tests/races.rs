@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use block::{BlockDevice, Bytes, Span, ZeroMode, ZeroSpeed};
 use zram::{Budget, Zram};
 
-use support::config;
+use support::{config, random};
 
 const PAGES: u64 = 8;
 const RUN: Duration = Duration::from_millis(600);
@@ -61,9 +61,7 @@ fn r506_z9_racing_writes_leave_whole_pages_no_leak() {
             scope.spawn(move || {
                 let mut turn = thread;
                 while going() {
-                    turn = turn
-                        .wrapping_mul(6_364_136_223_846_793_005)
-                        .wrapping_add(1_442_695_040_888_963_407);
+                    turn = random(turn);
                     let page = (turn >> 40) % PAGES;
                     match (turn >> 20) % 16 {
                         0 => disk.discard(span(page * 4096, 4096)).expect("discard"),

@@ -1,7 +1,13 @@
 //! Tests of `POST /v1/balloon`.
 
+use super::super::change_json::BalloonChange;
 use super::super::change_json::BalloonTarget::{Auto, Bytes as Fixed, Off};
 use super::*;
+
+/// Sets the balloon; the answer must be a change.
+fn set(fixture: &Fixture, body: &str) -> BalloonChange {
+    fixture.posted("/v1/balloon", body)
+}
 
 #[test]
 fn the_balloon_reaches_its_target_and_stat_shows_it() {
@@ -9,22 +15,22 @@ fn the_balloon_reaches_its_target_and_stat_shows_it() {
     let fixture = Fixture::start(CLIENT_LIMITS);
     fixture.fill_and_thin();
     assert_eq!(fixture.state.stat().balloon.mode, "off");
-    let change = fixture.balloon("{\"target\": 8388609}");
+    let change = set(&fixture, "{\"target\": 8388609}");
     // One byte more than whole frames: rounded up to a frame.
     assert_eq!((&*change.outcome, change.balloon.actual), ("reached", 8 * MIB + 4096));
     let stat = client::stat(&fixture.socket()).expect("it answers");
     assert_eq!((&*stat.balloon.mode, stat.balloon.actual), ("fixed", 8 * MIB + 4096));
     assert_eq!((stat.vmstat["balloon_inflate"], stat.vmstat["balloon_deflate"]), (2049, 0));
-    assert_eq!(fixture.balloon("{\"target\": 0}").balloon.actual, 0);
+    assert_eq!(set(&fixture, "{\"target\": 0}").balloon.actual, 0);
 
-    let change = fixture.balloon("{\"target\": \"auto\"}");
+    let change = set(&fixture, "{\"target\": \"auto\"}");
     assert_eq!((&*change.outcome, &*change.balloon.mode), ("following pressure", "auto"));
     let pressure = change.balloon.pressure.expect("the source it follows");
     assert!(
         pressure.source.ends_with("memory") || pressure.source.ends_with("memory.pressure"),
         "{pressure:?}"
     );
-    let change = fixture.balloon("{\"target\": \"off\"}");
+    let change = set(&fixture, "{\"target\": \"off\"}");
     assert_eq!(
         (&*change.balloon.mode, change.balloon.actual, change.balloon.pressure),
         ("off", 0, None)
@@ -35,7 +41,7 @@ fn the_balloon_reaches_its_target_and_stat_shows_it() {
 #[test]
 fn a_refused_target_changes_nothing() {
     let fixture = Fixture::start(CLIENT_LIMITS);
-    fixture.balloon("{\"target\": 4194304}");
+    set(&fixture, "{\"target\": 4194304}");
     let max = fixture.state.stat().balloon.most;
     for junk in [
         "",
@@ -47,17 +53,13 @@ fn a_refused_target_changes_nothing() {
         "[0]",
         "7",
     ] {
-        let (status, body) = fixture.post_to("/v1/balloon", junk);
-        assert_eq!(status, 400, "{junk}: {body}");
-        assert!(body.contains("target"), "{junk}: {body}");
+        fixture.assert_refused("/v1/balloon", junk, &["target"]);
     }
     for above in [max + 1, u64::MAX] {
-        let (status, body) = fixture.post_to("/v1/balloon", &format!("{{\"target\": {above}}}"));
-        assert_eq!(status, 400, "{body}");
-        assert!(body.contains(&above.to_string()) && body.contains(&max.to_string()), "{body}");
+        let body = format!("{{\"target\": {above}}}");
+        fixture.assert_refused("/v1/balloon", &body, &[&above.to_string(), &max.to_string()]);
     }
-    let (status, head, _) = fixture.raw("GET /v1/balloon HTTP/1.1\r\nhost: x\r\n\r\n");
-    assert!(status == 405 && head.contains("allow: post"), "{head}");
+    fixture.assert_post_only("/v1/balloon");
     assert_eq!(fixture.state.stat().balloon.actual, 4 << 20);
 }
 
@@ -99,18 +101,17 @@ fn concurrent_targets_end_with_one_and_its_mode() {
 /// never used would mean nothing.
 #[test]
 fn without_a_limit_only_committed_memory_is_taken() {
-    let (disk, state, folder) = Fixture::parts_with_limit(None);
-    let plane =
-        ControlPlane::start(folder.path().join("control"), Arc::clone(&state)).expect("it starts");
-    let fixture = Fixture { disk, state, _plane: plane, folder };
-    let change = fixture.balloon("{\"target\": 8388608}");
+    let parts = Fixture::parts(None);
+    let routes = Routes::new(Arc::clone(&parts.1));
+    let fixture = Fixture::of(parts, routes, CLIENT_LIMITS);
+    let change = set(&fixture, "{\"target\": 8388608}");
     assert_eq!(
         (&*change.outcome, change.balloon.actual),
         ("reached, limited to what the arena can give now", 0)
     );
     fixture.fill_and_thin();
     let held = fixture.state.maintenance.balloon_report().held;
-    let change = fixture.balloon("{\"target\": 1099511627776}");
+    let change = set(&fixture, "{\"target\": 1099511627776}");
     let balloon = &change.balloon;
     assert!(
         balloon.actual <= held && balloon.held + change.freed <= held,

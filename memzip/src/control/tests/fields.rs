@@ -1,5 +1,7 @@
 //! The complete set of names that scripts and dashboards rely on, in order.
 
+use block::BlockDevice;
+
 use super::super::change_json::BalloonTarget;
 use super::*;
 
@@ -7,14 +9,13 @@ use super::*;
 fn full() -> Fixture {
     let fixture = Fixture::start(CLIENT_LIMITS);
     let page: Vec<u8> = (0..4096_u32).map(|at| (at * at / 977) as u8).collect();
-    let span = Span::new(0, 4096, fixture.disk.size()).expect("inside");
-    fixture.disk.write(span, &page).expect("room");
+    fixture.disk.write(fixture.span(0), &page).expect("room");
     fixture.state.maintenance.set_balloon(BalloonTarget::Auto).expect("pressure is followed");
     fixture
 }
 
 fn get(fixture: &Fixture, path: &str) -> String {
-    let (status, _, body) = fixture.raw(&format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n"));
+    let (status, _, body) = fixture.get(path);
     assert_eq!(status, 200, "{body}");
     body
 }

@@ -1,20 +1,15 @@
 //! Tests of `POST /v1/mem_limit` and `POST /v1/mem_used_max`.
 
+use block::BlockDevice;
 use serde_json::Value;
 
+use super::super::change_json::CompactRequest;
 use super::*;
 
 const MIB: u64 = 1 << 20;
 
-/// Sends a request that must succeed; returns the answer.
-fn set(fixture: &Fixture, path: &str, body: &str) -> Value {
-    let (status, answer) = fixture.post_to(path, body);
-    assert_eq!(status, 200, "{body}: {answer}");
-    serde_json::from_str(&answer).expect("JSON")
-}
-
 fn set_limit(fixture: &Fixture, bytes: u64) -> Value {
-    set(fixture, "/v1/mem_limit", &format!("{{\"mem_limit\": {bytes}}}"))
+    fixture.posted("/v1/mem_limit", &format!("{{\"mem_limit\": {bytes}}}"))
 }
 
 /// Writes a page that does not compress.
@@ -26,8 +21,7 @@ fn write(fixture: &Fixture, page: u64) -> Result<(), block::BlockError> {
     })
     .take(4096)
     .collect();
-    let span = Span::new(page * 4096, 4096, fixture.disk.size()).expect("inside");
-    fixture.disk.write(span, &content)
+    fixture.disk.write(fixture.span(page), &content)
 }
 
 #[test]
@@ -43,10 +37,9 @@ fn a_limit_below_what_is_held_refuses_writes_only() {
     assert!(answer["mem_total"].as_u64().is_some_and(|held| held > limit), "{answer}");
     assert_eq!(client::stat(&fixture.socket()).expect("it answers").mm.mem_limit, limit);
     assert!(matches!(write(&fixture, 600), Err(block::BlockError::NoSpace { .. })));
-    let span = |page: u64| Span::new(page * 4096, 4096, fixture.disk.size()).expect("inside");
-    (0..512).for_each(|page| fixture.disk.verify(span(page)).expect("still there"));
+    (0..512).for_each(|page| fixture.disk.verify(fixture.span(page)).expect("still there"));
     // Freed pages let some writes through again, and no limit all of them.
-    (0..300).for_each(|page| fixture.disk.discard(span(page)).expect("a writable disk"));
+    (0..300).for_each(|page| fixture.disk.discard(fixture.span(page)).expect("a writable disk"));
     write(&fixture, 0).expect("pages were freed");
     assert!((1..300).any(|page| write(&fixture, page).is_err()));
     assert_eq!(set_limit(&fixture, 0)["mem_limit"], 0);
@@ -60,10 +53,8 @@ fn the_arena_bounds_the_limit() {
     let start = fixture.state.stat().mm.mem_limit;
     let max = fixture.disk.zone().capacity().bytes().max(start);
     for above in [max + 1, u64::MAX] {
-        let (status, body) =
-            fixture.post_to("/v1/mem_limit", &format!("{{\"mem_limit\": {above}}}"));
-        assert_eq!(status, 400, "{body}");
-        assert!(body.contains(&above.to_string()) && body.contains(&max.to_string()), "{body}");
+        let body = format!("{{\"mem_limit\": {above}}}");
+        fixture.assert_refused("/v1/mem_limit", &body, &[&above.to_string(), &max.to_string()]);
     }
     assert_eq!(fixture.state.stat().mm.mem_limit, start);
     assert_eq!(set_limit(&fixture, max)["mem_limit"], max);
@@ -79,7 +70,7 @@ fn a_reset_peak_starts_from_what_is_used() {
     client::compact(&fixture.socket(), CompactRequest::default()).expect("it answers");
     let before = fixture.state.stat();
     assert!(before.mm.mem_used_max > before.mm.mem_used_total, "{before:?}");
-    let answer = set(&fixture, "/v1/mem_used_max", "{\"mem_used_max\": 0}");
+    let answer: Value = fixture.posted("/v1/mem_used_max", "{\"mem_used_max\": 0}");
     assert_eq!(answer["mem_used_max"], before.mm.mem_used_total);
     assert_eq!(fixture.state.stat().mm.mem_used_max, before.mm.mem_used_total);
     write(&fixture, 1).expect("room");
@@ -93,24 +84,18 @@ fn a_refused_body_changes_nothing() {
     let before = fixture.state.stat();
     for (path, name) in [("/v1/mem_limit", "mem_limit"), ("/v1/mem_used_max", "mem_used_max")] {
         for junk in ["-1", "0.5", "1e3", "\"1G\"", "null", "[0]", "18446744073709551616"] {
-            let (status, body) = fixture.post_to(path, &format!("{{\"{name}\": {junk}}}"));
-            assert_eq!(status, 400, "{junk}: {body}");
-            assert!(body.contains("the body must be") && body.contains(name), "{junk}: {body}");
+            let body = format!("{{\"{name}\": {junk}}}");
+            fixture.assert_refused(path, &body, &["the body must be", name]);
         }
         for junk in
             ["", "{}", "[0]", "7", "{\"limit\": 0}", &format!("{{\"{name}\": 0, \"now\": true}}")]
         {
-            let (status, body) = fixture.post_to(path, junk);
-            assert_eq!(status, 400, "{junk}: {body}");
-            assert!(body.contains(name), "{junk}: {body}");
+            fixture.assert_refused(path, junk, &[name]);
         }
-        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n");
-        let (status, head, _) = fixture.raw(&request);
-        assert!(status == 405 && head.contains("allow: post"), "{head}");
+        fixture.assert_post_only(path);
     }
-    let (status, body) = fixture.post_to("/v1/mem_used_max", "{\"mem_used_max\": 4096}");
-    assert_eq!(status, 400, "{body}");
-    assert!(body.contains("set it to 0") && body.contains("4096"), "{body}");
+    let body = "{\"mem_used_max\": 4096}";
+    fixture.assert_refused("/v1/mem_used_max", body, &["set it to 0", "4096"]);
     let after = fixture.state.stat();
     assert_eq!(
         (after.mm.mem_limit, after.mm.mem_used_max),

@@ -44,9 +44,8 @@ fn balloon() -> (Arc<Balloon>, Arc<RecordingHost>) {
         backing: Backing::Heap,
         ..ZoneConfig::default()
     };
-    let host = Arc::new(RecordingHost::default());
     let zone = Arc::new(Zone::new(config).expect("a small zone"));
-    (Balloon::new(zone, host.clone(), BalloonConfig::default()).expect("room"), host)
+    RecordingHost::of_balloon(&zone, BalloonConfig::default())
 }
 
 const QUICK: Settings = Settings {

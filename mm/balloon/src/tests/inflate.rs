@@ -36,8 +36,7 @@ fn whole_blocks_first_then_single_frames() {
 #[test]
 fn unit_frames_takes_single_frames_only() {
     let zone = zone();
-    let (balloon, host) = balloon_of(&zone, BalloonUnit::Frames);
-    assert_eq!(balloon.set_target(FrameCount(1024)).stop, StopReason::Reached);
+    let (balloon, host) = inflated(&zone, BalloonUnit::Frames, 1024);
     assert_eq!((balloon.stats().blocks, balloon.stats().frames.0), (0, 1024));
     check(&balloon, &host);
 }
@@ -49,8 +48,7 @@ fn an_arena_without_a_whole_block_gives_single_frames() {
     let mut all: Vec<_> = std::iter::from_fn(|| one(&zone)).collect();
     all.retain(|frame| frame.pfn().0 % 512 == 7);
     assert_eq!(all.len(), 8);
-    let (balloon, host) = balloon_of(&zone, BalloonUnit::BlocksFirst);
-    assert_eq!(balloon.set_target(FrameCount(1024)).stop, StopReason::Reached);
+    let (balloon, host) = inflated(&zone, BalloonUnit::BlocksFirst, 1024);
     assert_eq!((balloon.stats().blocks, balloon.stats().frames.0), (0, 1024));
     check(&balloon, &host);
 }
@@ -207,8 +205,7 @@ fn the_last_target_set_wins_mid_way() {
 fn a_refusal_ends_the_resize_and_frees_the_batch() {
     for unit in [BalloonUnit::BlocksFirst, BalloonUnit::Frames] {
         let zone = zone();
-        let (balloon, host) = balloon_of(&zone, unit);
-        assert_eq!(balloon.set_target(FrameCount(600)).stop, StopReason::Reached);
+        let (balloon, host) = inflated(&zone, unit, 600);
         host.refuse.store(1, SeqCst);
         let change = balloon.set_target(FrameCount(2000));
         assert_eq!(

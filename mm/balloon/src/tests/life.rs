@@ -34,10 +34,8 @@ fn f3_a_hundred_balloons_leave_nothing_behind() {
     let (before, references) = (zone.stats(), Arc::strong_count(&zone));
     for round in 0..100_u64 {
         let unit = if round % 2 == 0 { BalloonUnit::BlocksFirst } else { BalloonUnit::Frames };
-        let (balloon, host) = balloon_of(&zone, unit);
-        let (second, second_host) = balloon_of(&zone, BalloonUnit::Frames);
-        assert_eq!(balloon.set_target(FrameCount(round * 7)).stop, StopReason::Reached);
-        assert_eq!(second.set_target(FrameCount(round)).stop, StopReason::Reached);
+        let (balloon, host) = inflated(&zone, unit, round * 7);
+        let (second, second_host) = inflated(&zone, BalloonUnit::Frames, round);
         check(&balloon, &host);
         drop(balloon);
         assert!(host.has().is_empty(), "the host gave everything back first");
@@ -59,8 +57,7 @@ fn f3_a_hundred_balloons_leave_nothing_behind() {
 #[test]
 fn a_dropped_balloon_releases_isolated_frames() {
     let zone = zone();
-    let (balloon, host) = balloon_of(&zone, BalloonUnit::Frames);
-    assert_eq!(balloon.set_target(FrameCount(4)).stop, StopReason::Reached);
+    let (balloon, host) = inflated(&zone, BalloonUnit::Frames, 4);
     let frames = listed(&balloon);
     let dropped = zone.isolate(frames[0]).expect("movable");
     let mut migrated = vec![zone.isolate(frames[1]).expect("movable")];

@@ -28,14 +28,9 @@ fn balloon(frames: u64) -> (Arc<Zone>, Arc<Balloon>, Arc<RecordingHost>) {
     let config =
         ZoneConfig { capacity: FrameCount(8), backing: Backing::Heap, ..ZoneConfig::default() };
     let zone = Arc::new(Zone::new(config).expect("a tiny zone"));
-    let host = Arc::new(RecordingHost::default());
-    let config = BalloonConfig {
-        unit: BalloonUnit::Frames,
-        oom_frames: FrameCount(1),
-        ..BalloonConfig::default()
-    };
-    let balloon =
-        Balloon::new(Arc::clone(&zone), host.clone(), config).expect("an owner ID is left");
+    let (unit, oom_frames) = (BalloonUnit::Frames, FrameCount(1));
+    let config = BalloonConfig { unit, oom_frames, ..BalloonConfig::default() };
+    let (balloon, host) = RecordingHost::of_balloon(&zone, config);
     assert_eq!(balloon.set_target(FrameCount(frames)).stop, StopReason::Reached);
     (zone, balloon, host)
 }

@@ -18,8 +18,7 @@ fn committed_frames_go_before_untouched_ones() {
         zone.drain();
         let held = |zone: &Zone| zone.stats().committed.0 - zone.stats().ballooned.0;
         let before = held(&zone);
-        let (balloon, host) = balloon_of(&zone, unit);
-        assert_eq!(balloon.set_target(FrameCount(1024)).stop, StopReason::Reached);
+        let (balloon, host) = inflated(&zone, unit, 1024);
         assert_eq!(before - held(&zone), 1024, "{unit:?}: ballooned frames were not committed");
         check(&balloon, &host);
         // The rest is untouched frames.
@@ -39,13 +38,9 @@ fn committed_frames_go_before_untouched_ones() {
 fn committed_source_stops_at_committed_frames() {
     for unit in [BalloonUnit::BlocksFirst, BalloonUnit::Frames] {
         let zone = zone();
-        let host = Arc::new(RecordingHost::default());
-        let config = BalloonConfig {
-            unit,
-            source: BalloonSource::CommittedFrames,
-            ..BalloonConfig::default()
-        };
-        let balloon = Balloon::new(Arc::clone(&zone), host.clone(), config).expect("room");
+        let source = BalloonSource::CommittedFrames;
+        let config = BalloonConfig { unit, source, ..BalloonConfig::default() };
+        let (balloon, host) = RecordingHost::of_balloon(&zone, config);
         assert_eq!(balloon.max_target().0, 0);
         let change = balloon.set_target(FrameCount(1024));
         assert_eq!(
@@ -116,8 +111,7 @@ fn records_are_counted_and_freed() {
 #[test]
 fn records_of_blocks_are_counted() {
     let zone = zone();
-    let (balloon, host) = balloon_of(&zone, BalloonUnit::BlocksFirst);
-    assert_eq!(balloon.set_target(FrameCount(2048)).stop, StopReason::Reached);
+    let (balloon, host) = inflated(&zone, BalloonUnit::BlocksFirst, 2048);
     assert!(balloon.stats().record_bytes >= 4 * size_of::<frames::OwnedBlock>() as u64);
     check(&balloon, &host);
 }

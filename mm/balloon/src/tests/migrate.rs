@@ -13,8 +13,7 @@ use crate::test_host::Message;
 fn three() -> (Arc<Zone>, Arc<Balloon>, Arc<RecordingHost>) {
     let zone = zone();
     let below: Vec<_> = (0..600).filter_map(|_| one(&zone)).collect();
-    let (balloon, host) = balloon_of(&zone, BalloonUnit::Frames);
-    assert_eq!(balloon.set_target(FrameCount(3)).stop, StopReason::Reached);
+    let (balloon, host) = inflated(&zone, BalloonUnit::Frames, 3);
     drop(below);
     zone.drain();
     host.clear_log();
@@ -168,8 +167,7 @@ fn frame_compaction_moves_ballooned_frames() {
 fn r011_a_balloon_works_without_movability() {
     let zone = still_zone();
     let below: Vec<_> = (0..600).filter_map(|_| one(&zone)).collect();
-    let (balloon, host) = balloon_of(&zone, BalloonUnit::Frames);
-    assert_eq!(balloon.set_target(FrameCount(700)).stop, StopReason::Reached);
+    let (balloon, host) = inflated(&zone, BalloonUnit::Frames, 700);
     drop(below);
     let before = balloon.ranges();
     assert!(before.iter().all(|range| zone.isolate(range.first).is_none()));
@@ -188,8 +186,7 @@ fn r011_a_balloon_works_without_movability() {
 fn a_host_panic_in_a_migration_loses_no_frame() {
     let zone = zone_of(4096, Some(1200));
     let below: Vec<_> = (0..600).filter_map(|_| one(&zone)).collect();
-    let (balloon, host) = balloon_of(&zone, BalloonUnit::Frames);
-    assert_eq!(balloon.set_target(FrameCount(40)).stop, StopReason::Reached);
+    let (balloon, host) = inflated(&zone, BalloonUnit::Frames, 40);
     drop(below);
     zone.drain();
     host.hook(|message| assert!(!matches!(message, Message::Deflate(_)), "a bug of the host"));

@@ -14,8 +14,7 @@ fn reclaiming(zone: &Zone) -> Option<Frame<'_>> {
 #[test]
 fn r160_a_zone_out_of_memory_gets_frames_back() {
     let zone = zone_of(4096, Some(1000));
-    let (balloon, host) = balloon_of(&zone, BalloonUnit::Frames);
-    assert_eq!(balloon.set_target(FrameCount(600)).stop, StopReason::Reached);
+    let (balloon, host) = inflated(&zone, BalloonUnit::Frames, 600);
     let mut store: Vec<_> = std::iter::from_fn(|| one(&zone)).collect();
     assert_eq!(store.len(), 400, "the limit includes the balloon");
     store.push(reclaiming(&zone).expect("the balloon deflates"));
@@ -30,8 +29,7 @@ fn r160_a_zone_out_of_memory_gets_frames_back() {
 #[test]
 fn a_balloon_of_blocks_deflates_a_whole_block() {
     let zone = zone_of(4096, Some(1100));
-    let (balloon, host) = balloon_of(&zone, BalloonUnit::BlocksFirst);
-    assert_eq!(balloon.set_target(FrameCount(1024)).stop, StopReason::Reached);
+    let (balloon, host) = inflated(&zone, BalloonUnit::BlocksFirst, 1024);
     let _store: Vec<_> = std::iter::from_fn(|| one(&zone)).collect();
     assert!(zone.alloc_block(Order::SINGLE, MigrateType::Movable, Reclaim::NotAllowed).is_err());
     assert!(reclaiming(&zone).is_some());
@@ -42,13 +40,9 @@ fn a_balloon_of_blocks_deflates_a_whole_block() {
 #[test]
 fn a_balloon_without_oom_frames_deflates_nothing() {
     let zone = zone_of(4096, Some(600));
-    let host = Arc::new(RecordingHost::default());
-    let config = BalloonConfig {
-        unit: BalloonUnit::Frames,
-        oom_frames: FrameCount(0),
-        ..BalloonConfig::default()
-    };
-    let balloon = Balloon::new(Arc::clone(&zone), host.clone(), config).expect("room");
+    let (unit, oom_frames) = (BalloonUnit::Frames, FrameCount(0));
+    let config = BalloonConfig { unit, oom_frames, ..BalloonConfig::default() };
+    let (balloon, host) = RecordingHost::of_balloon(&zone, config);
     assert_eq!(balloon.set_target(FrameCount(300)).stop, StopReason::Reached);
     let _store: Vec<_> = std::iter::from_fn(|| one(&zone)).collect();
     assert!(reclaiming(&zone).is_none());
@@ -61,8 +55,7 @@ fn a_balloon_without_oom_frames_deflates_nothing() {
 #[test]
 fn inflating_does_not_deflate_itself() {
     let zone = zone_of(4096, Some(600));
-    let (balloon, host) = balloon_of(&zone, BalloonUnit::Frames);
-    assert_eq!(balloon.set_target(FrameCount(300)).stop, StopReason::Reached);
+    let (balloon, host) = inflated(&zone, BalloonUnit::Frames, 300);
     let _store: Vec<_> = std::iter::from_fn(|| one(&zone)).collect();
     let change = balloon.set_target(FrameCount(400));
     assert_eq!(
@@ -79,8 +72,7 @@ fn inflating_does_not_deflate_itself() {
 #[test]
 fn deflate_on_oom_does_not_raise_the_target() {
     let zone = zone_of(4096, Some(1000));
-    let (balloon, host) = balloon_of(&zone, BalloonUnit::Frames);
-    assert_eq!(balloon.set_target(FrameCount(2)).stop, StopReason::Reached);
+    let (balloon, host) = inflated(&zone, BalloonUnit::Frames, 2);
     let isolated: Vec<_> =
         listed(&balloon).into_iter().map(|pfn| zone.isolate(pfn).expect("movable")).collect();
     assert_eq!(balloon.deflate().stop, StopReason::Isolated { left: FrameCount(2) });
@@ -94,8 +86,7 @@ fn deflate_on_oom_does_not_raise_the_target() {
 #[test]
 fn a_balloon_takes_nothing_of_a_poisoned_zone() {
     let zone = zone_of(4096, None);
-    let (balloon, host) = balloon_of(&zone, BalloonUnit::BlocksFirst);
-    assert_eq!(balloon.set_target(FrameCount(600)).stop, StopReason::Reached);
+    let (balloon, host) = inflated(&zone, BalloonUnit::BlocksFirst, 600);
     let take = || zone.reattach(FrameCount(1)).take(MigrateType::Movable).map(drop);
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(take)).expect_err("nothing is reserved");
     let refused = StopReason::NoMemory(Shortage::Zone(frames::AllocError::Poisoned));

@@ -41,14 +41,9 @@ fn fixture() -> Arc<Fixture> {
     let (capacity, backing) = (FrameCount(1024), Backing::AnonymousSmall);
     let zone = Zone::new(ZoneConfig { capacity, backing, ..ZoneConfig::default() });
     let zone = Arc::new(zone.expect("a small zone"));
-    let host = Arc::new(RecordingHost::default());
-    let config = BalloonConfig {
-        unit: BalloonUnit::Frames,
-        oom_frames: FrameCount(2),
-        ..BalloonConfig::default()
-    };
-    let balloon =
-        Balloon::new(Arc::clone(&zone), host.clone(), config).expect("an owner ID is left");
+    let (unit, oom_frames) = (BalloonUnit::Frames, FrameCount(2));
+    let config = BalloonConfig { unit, oom_frames, ..BalloonConfig::default() };
+    let (balloon, host) = RecordingHost::of_balloon(&zone, config);
     let pool = pool_on(&zone);
     // The first objects are stored in the second pageblock while the first is empty, so frame
     // compaction has frames to move.
@@ -171,9 +166,7 @@ fn builder(fixture: &Fixture) {
         let pool = pool_on(&fixture.zone);
         let handle = pool.store(&tagged(round));
         let config = BalloonConfig { unit: BalloonUnit::Frames, ..BalloonConfig::default() };
-        let balloon =
-            Balloon::new(Arc::clone(&fixture.zone), Arc::new(RecordingHost::default()), config)
-                .expect("an owner ID is left");
+        let (balloon, _host) = RecordingHost::of_balloon(&fixture.zone, config);
         let _ = balloon.set_target(FrameCount(2));
         if let Ok(handle) = handle {
             assert_eq!(pool.read(handle).expect("live").to_vec(), tagged(round));

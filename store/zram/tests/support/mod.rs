@@ -30,12 +30,16 @@ pub(crate) fn page_span(disk: &Zram, number: u64) -> Span {
     span(disk, number * 4096, 4096)
 }
 
+/// Returns the random number after `state`. Its upper half is random, the lower one is not.
+pub(crate) fn random(state: u64) -> u64 {
+    state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407)
+}
+
 /// Returns bytes that do not compress.
 pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut state = seed | 1;
     let next = |_| {
-        state =
-            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state = random(state);
         (state >> 56) as u8
     };
     (0..len).map(next).collect()
