@@ -79,12 +79,16 @@ impl FromStr for Algorithm {
     type Err = ParseAlgorithmError;
 
     fn from_str(text: &str) -> Result<Self, ParseAlgorithmError> {
-        let (name, level) =
-            text.split_once(':').map_or((text, None), |(name, level)| (name, Some(level)));
-        let number = |text: &str| {
-            text.parse().map_err(|_| ParseAlgorithmError::Number { text: text.to_owned() })
+        let (name, digits) = match text.split_once(':') {
+            Some((name, digits)) => (name, Some(digits)),
+            None => (text, None),
         };
-        let level = |default: i32| level.map_or(Ok(default), number);
+        let level = |default: i32| match digits {
+            None => Ok(default),
+            Some(digits) => {
+                digits.parse().map_err(|_| ParseAlgorithmError::Number { text: digits.to_owned() })
+            }
+        };
         let algorithm = match name {
             "lz4" => Self::Lz4 { acceleration: level(1)? },
             "lz4hc" => Self::Lz4hc { level: level(9)? },

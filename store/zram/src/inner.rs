@@ -113,19 +113,24 @@ impl Inner {
 
     /// Frees what the entry refers to: an object, a hot page or a reservation.
     pub(crate) fn free(&self, entry: SlotEntry) -> Result<(), BlockError> {
-        let mut freed = Ok(());
         // INV-SLOT-3: only this thread owns the entry. So a reservation is released once, and an
         // object is live; a pool that lost it is damaged.
-        match entry.kind() {
+        let freed = match entry.kind() {
             EntryKind::Empty | EntryKind::Invalid | EntryKind::Stored(StoredPage::Same(_)) => {
                 return Ok(());
             }
-            EntryKind::Stored(page) => freed = self.pages.free(page),
-            EntryKind::Reserved => drop(self.zone.reattach(FrameCount(1))),
-            EntryKind::Hot(chain) => {
-                self.hot.iter().for_each(|hot| hot.free_or_defer(&self.slots, chain));
+            EntryKind::Stored(page) => self.pages.free(page),
+            EntryKind::Reserved => {
+                drop(self.zone.reattach(FrameCount(1)));
+                Ok(())
             }
-        }
+            EntryKind::Hot(chain) => {
+                if let Some(hot) = &self.hot {
+                    hot.free_or_defer(&self.slots, chain);
+                }
+                Ok(())
+            }
+        };
         // After the free: an unchanged count means that nothing was freed.
         self.counters.add(Counter::Freed, 1);
         freed.map_err(|_| BlockError::Poisoned)

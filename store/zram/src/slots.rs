@@ -243,8 +243,9 @@ impl Slots {
             while slot < slots.end && !self.chunk_is_used(slot) {
                 slot = next_chunk(slot);
             }
+            let found = slot;
             slot += 1;
-            (slot <= slots.end).then(|| slot - 1)
+            (found < slots.end).then_some(found)
         })
     }
 

@@ -148,9 +148,13 @@ impl PsiSource {
     /// Returns the path that a reading would use now.
     #[must_use]
     pub fn path(&self) -> PathBuf {
-        let in_group =
-            || Some(limited_group()?.join("memory.pressure")).filter(|file| file.exists());
-        self.0.clone().or_else(in_group).unwrap_or_else(|| PathBuf::from(MACHINE))
+        if let Some(path) = &self.0 {
+            return path.clone();
+        }
+        match limited_group().map(|group| group.join("memory.pressure")) {
+            Some(file) if file.exists() => file,
+            _ => PathBuf::from(MACHINE),
+        }
     }
 
     /// Reads the current pressure. The kernel updates the averages about every two seconds.
