@@ -70,7 +70,8 @@ pub(crate) struct Serve {
     /// Listen on a TCP port of the loopback address; 0 takes any free one
     #[arg(short, long, value_name = "N", value_parser = number::<u16>(0..=65535))]
     pub(crate) port: Option<u16>,
-    /// Listen on this address instead of 127.0.0.1, without encryption and passwords
+    /// Listen on this address instead of 127.0.0.1; NBD as served here has no encryption and no
+    /// password
     #[arg(long, value_name = "ADDR", requires = "port", value_parser = address)]
     pub(crate) bind: Option<IpAddr>,
     /// Set the mode of the unix socket, in octal [default: 600, 660 with --socket-group, 666 with

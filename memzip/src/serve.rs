@@ -112,7 +112,10 @@ fn group_number(group: &str) -> Result<u32> {
 fn find_group(file: &str, name: &str) -> Option<u32> {
     file.lines().find_map(|line| {
         let mut fields = line.split(':');
-        (fields.next()? == name).then(|| fields.nth(1)?.parse().ok())?
+        if fields.next() != Some(name) {
+            return None;
+        }
+        fields.nth(1)?.parse().ok()
     })
 }
 

@@ -43,10 +43,11 @@ pub(super) fn run(disk: &Zram, request: CompactRequest, budget: Duration) -> Com
     }
 }
 
-/// Compacts objects; returns the sum of all attempts.
+/// Compacts objects and retries while another thread compacts; returns the sum of its own attempts.
 fn objects(disk: &Zram, rest: impl Fn() -> Budget) -> Compaction {
+    let start = Instant::now();
     let mut sum = Compaction::default();
-    retry_while_busy(|| {
+    loop {
         let done = disk.compact(&rest());
         sum.objects_moved += done.objects_moved;
         sum.bytes_moved += done.bytes_moved;
@@ -54,29 +55,26 @@ fn objects(disk: &Zram, rest: impl Fn() -> Budget) -> Compaction {
         sum.zspages_freed += done.zspages_freed;
         sum.skipped += done.skipped;
         sum.outcome = done.outcome;
-        done.outcome == CompactionOutcome::AlreadyRunning
-    });
-    sum
-}
-
-/// Compacts frames; an attempt that meets another compaction does nothing.
-fn frames(disk: &Zram, rest: impl Fn() -> Budget) -> FrameCompaction {
-    let mut done = FrameCompaction::default();
-    retry_while_busy(|| {
-        let budget = rest();
-        done = disk.compact_frames(&budget);
-        if done.outcome == CompactOutcome::AlreadyRunning && budget.start().has_passed() {
-            done.outcome = CompactOutcome::OutOfTime;
+        if done.outcome != CompactionOutcome::AlreadyRunning || start.elapsed() > BUSY_TIMEOUT {
+            return sum;
         }
-        done.outcome == CompactOutcome::AlreadyRunning
-    });
-    done
+        std::thread::sleep(RETRY_DELAY);
+    }
 }
 
-/// Repeats `attempt` until it returns false, at most for [`BUSY_TIMEOUT`].
-fn retry_while_busy(mut attempt: impl FnMut() -> bool) {
+/// Compacts frames and retries as [`objects`] does; an attempt that meets another compaction does
+/// nothing.
+fn frames(disk: &Zram, rest: impl Fn() -> Budget) -> FrameCompaction {
     let start = Instant::now();
-    while attempt() && start.elapsed() <= BUSY_TIMEOUT {
+    loop {
+        let budget = rest();
+        let done = disk.compact_frames(&budget);
+        if done.outcome != CompactOutcome::AlreadyRunning || start.elapsed() > BUSY_TIMEOUT {
+            return done;
+        }
+        if budget.start().has_passed() {
+            return FrameCompaction { outcome: CompactOutcome::OutOfTime, ..done };
+        }
         std::thread::sleep(RETRY_DELAY);
     }
 }

@@ -20,35 +20,35 @@ pub(super) fn all() -> [(&'static str, Finding); 9] {
     ]
 }
 
-/// Returns the kernel's setting for mappings of this kind, and whether they can have huge pages.
-fn setting(backing: Backing) -> (&'static str, bool) {
-    match host::huge_pages(backing) {
-        HugePages::Always => ("for every mapping", true),
-        HugePages::OnRequest => ("on request", true),
-        HugePages::Never => ("never", false),
-        HugePages::Unknown => ("unknown", false),
-    }
-}
+const ALWAYS: &str = "for every mapping";
+const ON_REQUEST: &str = "on request";
 
 fn huge_pages() -> Finding {
-    match setting(Backing::Anonymous) {
-        (seen, true) => Finding::good(seen, "The store's memory comes in pages of 2M."),
-        (seen, false) => Finding::note(
-            seen,
-            "The store may get 4K pages only: random access is slower.",
-            "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled (as root)",
-        ),
+    const REMEDY: &str = "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled (as root)";
+    match host::huge_pages(Backing::Anonymous) {
+        HugePages::Always => Finding::good(ALWAYS, "The store's memory comes in pages of 2M."),
+        HugePages::OnRequest => {
+            Finding::good(ON_REQUEST, "memzip requests it: its memory comes in pages of 2M.")
+        }
+        HugePages::Never => {
+            Finding::note("never", "The store uses 4K pages: random access is slower.", REMEDY)
+        }
+        HugePages::Unknown => {
+            Finding::note("unknown", "The store may use 4K pages: random access is slower.", REMEDY)
+        }
     }
 }
 
 fn shared_huge_pages() -> Finding {
-    match setting(Backing::Memfd) {
-        (seen, true) => Finding::good(seen, "A store in a memory file can have pages of 2M."),
-        (seen, false) => Finding::note(
-            seen,
-            "A store in a memory file uses 4K pages. The default store is not in one.",
-            "echo advise > /sys/kernel/mm/transparent_hugepage/shmem_enabled (as root), if you need them",
-        ),
+    const REMEDY: &str = "echo advise > /sys/kernel/mm/transparent_hugepage/shmem_enabled (as root), if you need them";
+    const SMALL: &str = "A store in a memory file uses 4K pages. The default store is not in one.";
+    match host::huge_pages(Backing::Memfd) {
+        HugePages::Always => Finding::good(ALWAYS, "A store in a memory file has pages of 2M."),
+        HugePages::OnRequest => {
+            Finding::good(ON_REQUEST, "A store in a memory file can have pages of 2M.")
+        }
+        HugePages::Never => Finding::note("never", SMALL, REMEDY),
+        HugePages::Unknown => Finding::note("unknown", SMALL, REMEDY),
     }
 }
 
