@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 
 use super::data;
-use super::figures::{FRAME, FreeBlocks, MmStat, largest_zone};
+use super::figures::{FRAME, FreeBlocks, largest_zone};
 use super::machine::Machine;
 use super::server::Server;
 use super::testbed::{GuestArgs, Scenario, Testbed, check_stat};
@@ -148,7 +148,7 @@ impl Snapshot {
         };
         let zones: Vec<FreeBlocks> =
             file("buddyinfo").iter().filter_map(|line| FreeBlocks::parse(line)).collect();
-        let mm_stat = file("mm_stat").iter().find_map(|line| MmStat::parse(line));
+        let mm_stat = file("mm_stat").iter().find_map(|line| line.parse().ok());
         Ok(Self {
             zone: largest_zone(&zones)
                 .cloned()

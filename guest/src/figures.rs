@@ -1,6 +1,7 @@
-//! Parsers of the kernel's `/proc/buddyinfo` and `mm_stat`.
+//! Figures of the kernel: lines of `/proc/buddyinfo`, and what a zram of the kernel holds.
 
 use serde::Serialize;
+use zram::MmStat;
 
 /// Size of a frame or page. Units: bytes.
 pub(crate) const FRAME: u64 = 4096;
@@ -41,47 +42,16 @@ pub(crate) fn largest_zone(lines: &[FreeBlocks]) -> Option<&FreeBlocks> {
     lines.iter().max_by_key(|zone| zone.frames())
 }
 
-/// The kernel's `/sys/block/zramN/mm_stat`. Units: bytes and pages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct MmStat {
-    pub orig_data_size: u64,
-    pub compr_data_size: u64,
-    pub mem_used_total: u64,
-    pub mem_limit: u64,
-    pub mem_used_max: u64,
-    pub same_pages: u64,
-    pub pages_compacted: u64,
+/// Returns the number of pages that are stored as an object with a handle.
+pub(crate) fn objects(stat: &MmStat) -> u64 {
+    (stat.orig_data_size / FRAME).saturating_sub(stat.same_pages)
 }
 
-impl MmStat {
-    /// Parses the file's only line. Later kernels have more columns, which are ignored.
-    pub(crate) fn parse(line: &str) -> Option<Self> {
-        let numbers: Vec<u64> =
-            line.split_whitespace().map(|word| word.parse().ok()).collect::<Option<_>>()?;
-        // The fields are in the kernel's order.
-        let mut next = numbers.into_iter();
-        Some(Self {
-            orig_data_size: next.next()?,
-            compr_data_size: next.next()?,
-            mem_used_total: next.next()?,
-            mem_limit: next.next()?,
-            mem_used_max: next.next()?,
-            same_pages: next.next()?,
-            pages_compacted: next.next()?,
-        })
-    }
-
-    /// Returns the number of pages that are stored as an object with a handle.
-    pub(crate) fn objects(&self) -> u64 {
-        (self.orig_data_size / FRAME).saturating_sub(self.same_pages)
-    }
-
-    /// Returns all memory that a zram of `disksize` holds. `mem_used_total` counts only zspages, so
-    /// 16 bytes for each slot and 8 bytes for each handle are added. The records of zspages and the
-    /// zone's own descriptors are omitted, which favours the kernel.
-    pub(crate) fn held(&self, disksize: u64) -> u64 {
-        self.mem_used_total + 16 * (disksize / FRAME) + 8 * self.objects()
-    }
+/// Returns all memory that the kernel's zram of `disksize` holds. `mem_used_total` counts only
+/// zspages, so 16 bytes for each slot and 8 bytes for each handle are added. The records of zspages
+/// and the zone's own descriptors are omitted, which favours the kernel.
+pub(crate) fn held(stat: &MmStat, disksize: u64) -> u64 {
+    stat.mem_used_total + 16 * (disksize / FRAME) + 8 * objects(stat)
 }
 
 #[cfg(test)]
@@ -115,14 +85,11 @@ mod tests {
     }
 
     #[test]
-    fn mm_stat_is_parsed_and_metadata_is_added() {
+    fn metadata_is_added_to_mm_stat() {
         let line =
             "538402816 248468405 255344640        0 500000000     1446        7      12       13";
-        let stat = MmStat::parse(line).expect("a line");
-        assert_eq!((stat.same_pages, stat.pages_compacted, stat.mem_limit), (1446, 7, 0));
-        assert_eq!(stat.objects(), 538_402_816 / 4096 - 1446);
-        assert_eq!(stat.held(1 << 30), 255_344_640 + 16 * 262_144 + 8 * stat.objects());
-        assert_eq!(MmStat::parse("1 2 3"), None);
-        assert_eq!(MmStat::parse("1 2 3 4 5 six 7"), None);
+        let stat: MmStat = line.parse().expect("a line");
+        assert_eq!(objects(&stat), 538_402_816 / 4096 - 1446);
+        assert_eq!(held(&stat, 1 << 30), 255_344_640 + 16 * 262_144 + 8 * objects(&stat));
     }
 }

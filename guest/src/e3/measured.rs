@@ -1,8 +1,9 @@
 //! What E-3 measures, and the size of its data.
 
 use serde::Serialize;
+use zram::MmStat;
 
-use crate::figures::{FreeBlocks, MmStat};
+use crate::figures::FreeBlocks;
 use crate::server::{Compaction, Stat};
 
 /// Number of files. The guest's script knows which half is deleted.

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::measured::{Measured, PART_MIB, WRITERS};
-use crate::figures::{FRAME, FreeBlocks};
+use crate::figures::{FRAME, FreeBlocks, held};
 use crate::server::Stat;
 
 /// The published buddyinfo of zone DMA32 with the original series, before and after compaction
@@ -133,7 +133,7 @@ impl<'a> Report<'a> {
             what: format!("memory held per byte of files left, {} compaction", when[moment]),
             unit: Unit::BytesPerByte,
             original: None,
-            kernel: per_byte(theirs[moment].held(kernel.disksize)),
+            kernel: per_byte(held(&theirs[moment], kernel.disksize)),
             memzip: per_byte(ours[moment].mem_total),
         }));
         let after = |what: &str, kernel: Option<u64>, memzip: Option<u64>| Row {

@@ -51,6 +51,6 @@ pub use config::{Access, MAX_SIZE, ZramConfig};
 pub use error::ZramError;
 pub use frames::{CmaRegion, FrameCompaction, Movability};
 pub use nearly_full::{NEARLY_FULL_CLEAR_PERCENT, NEARLY_FULL_PERCENT, NearlyFull};
-pub use stat::{HotStat, IoStat, LimitStat, MemoryBreakdown, MmStat, Stat};
+pub use stat::{HotStat, IoStat, LimitStat, MemoryBreakdown, MmStat, ParseMmStatError, Stat};
 pub use zram::Zram;
 pub use zsmalloc::{Budget, ChainRule, ClassStats, Compaction};

@@ -1,8 +1,10 @@
 //! The statistics of a device, with the kernel's names.
 
 use std::fmt;
+use std::str::FromStr;
 
 use page::PAGE_SIZE;
+use thiserror::Error;
 use zsmalloc::{BackgroundStats, ClassStats, CompactionTotals, PoolStats};
 
 use crate::counters::Counter;
@@ -158,6 +160,39 @@ impl fmt::Display for MmStat {
     }
 }
 
+/// A text that is not a line of the kernel's `mm_stat`.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("mm_stat is at least seven numbers in a line, not {line:?}")]
+pub struct ParseMmStatError {
+    /// The text.
+    pub line: String,
+}
+
+impl FromStr for MmStat {
+    type Err = ParseMmStatError;
+
+    /// Parses the kernel's line. Old kernels lack the last two columns, which are 0 then; columns
+    /// that newer ones add are ignored.
+    fn from_str(line: &str) -> Result<Self, ParseMmStatError> {
+        let error = || ParseMmStatError { line: line.to_owned() };
+        let numbers: Result<Vec<u64>, _> = line.split_whitespace().map(str::parse).collect();
+        let numbers = numbers.map_err(|_| error())?;
+        let (first, later) = numbers.split_first_chunk().ok_or_else(error)?;
+        let &[stored, compressed, used, limit, used_max, same, compacted] = first;
+        Ok(Self {
+            orig_data_size: stored,
+            compr_data_size: compressed,
+            mem_used_total: used,
+            mem_limit: limit,
+            mem_used_max: used_max,
+            same_pages: same,
+            pages_compacted: compacted,
+            huge_pages: later.first().copied().unwrap_or(0),
+            huge_pages_since: later.get(1).copied().unwrap_or(0),
+        })
+    }
+}
+
 impl fmt::Display for IoStat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         line(f, &[self.failed_reads, self.failed_writes, self.invalid_io, self.notify_free])
@@ -288,7 +323,19 @@ mod tests {
             mm.to_string(),
             "    4096       74    12288        0 123456789        0        0        0        0"
         );
+        assert_eq!(mm.to_string().parse(), Ok(mm));
         let io = IoStat { failed_reads: 1, notify_free: 42, reads: 7, ..IoStat::default() };
         assert_eq!(io.to_string(), "       1        0        0       42");
+    }
+
+    #[test]
+    fn lines_of_older_and_newer_kernels_are_parsed() {
+        let numbers = MmStat { orig_data_size: 1, pages_compacted: 7, ..MmStat::default() };
+        assert_eq!("1 0 0 0 0 0 7\n".parse(), Ok(numbers));
+        let newer = MmStat { huge_pages: 8, huge_pages_since: 9, ..numbers };
+        assert_eq!("1 0 0 0 0 0 7 8 9 10".parse(), Ok(newer));
+        for line in ["", "1 2 3", "1 2 3 4 5 six 7", "1 2 3 4 5 6 -7"] {
+            assert_eq!(line.parse::<MmStat>(), Err(ParseMmStatError { line: line.into() }));
+        }
     }
 }

@@ -23,7 +23,7 @@ pub(crate) fn run(context: &Context) -> GroupResult {
     for kind in Kind::ALL {
         let pages = context.kind(kind);
         let tracked = TrackedDisk::new(pages)?;
-        let kernel = KernelZram::filled(pages).and_then(|kernel| Ok(kernel.mm_stat()?.density()));
+        let kernel = KernelZram::filled(pages).and_then(|kernel| kernel.density());
         let row =
             against_kernel(format!("density, fresh, {}", kind.name()), tracked.density(), &kernel);
         rows.push(row.must(Bound::AtLeast(0.983)).note(tracked.remark()));
@@ -91,9 +91,9 @@ fn kernel_churn(pages: &[Page], count: usize) -> io::Result<(f64, f64, u64)> {
         let (at, source) = choose_overwrite(pages.len(), &mut rng);
         kernel.write(at, &pages[source as usize])?;
     }
-    let before = kernel.mm_stat()?.density();
+    let before = kernel.density()?;
     let freed = kernel.compact()?;
-    Ok((before, kernel.mm_stat()?.density(), freed))
+    Ok((before, kernel.density()?, freed))
 }
 
 /// Measures everything that the device holds, slots and descriptors included.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use rustix::fs::{FallocateFlags, OFlags, fallocate};
 use testkit::{PAGE_SIZE, Page};
+use zram::MmStat;
 
 /// The folder for adding and removing devices.
 const CONTROL: &str = "/sys/class/zram-control";
@@ -83,17 +84,14 @@ impl KernelZram {
 
     /// Reads the device's counters.
     pub(crate) fn mm_stat(&self) -> io::Result<MmStat> {
-        let text = fs::read_to_string(sys(self.number, "mm_stat"))?;
-        let numbers: Vec<u64> =
-            text.split_whitespace().map_while(|word| word.parse().ok()).collect();
-        // orig_data_size, compr_data_size, mem_used_total, mem_limit, mem_used_max, same_pages,
-        // pages_compacted
-        let (Some(&stored), Some(&used), Some(&compacted)) =
-            (numbers.get(1), numbers.get(2), numbers.get(6))
-        else {
-            return Err(io::Error::other(format!("mm_stat has too few columns: {text}")));
-        };
-        Ok(MmStat { compr_data_size: stored, mem_used_total: used, pages_compacted: compacted })
+        let line = fs::read_to_string(sys(self.number, "mm_stat"))?;
+        line.parse().map_err(io::Error::other)
+    }
+
+    /// Returns stored bytes over bytes of frames.
+    pub(crate) fn density(&self) -> io::Result<f64> {
+        let stat = self.mm_stat()?;
+        Ok(stat.compr_data_size as f64 / stat.mem_used_total.max(1) as f64)
     }
 }
 
@@ -121,24 +119,6 @@ impl Drop for KernelZram {
 
 fn sys(number: u32, name: &str) -> PathBuf {
     format!("/sys/block/zram{number}/{name}").into()
-}
-
-/// Counters of a device of the kernel.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct MmStat {
-    /// Stored bytes.
-    pub(crate) compr_data_size: u64,
-    /// Bytes of the frames of zspages.
-    pub(crate) mem_used_total: u64,
-    /// Frames freed by compaction so far.
-    pub(crate) pages_compacted: u64,
-}
-
-impl MmStat {
-    /// Returns stored bytes over bytes of frames.
-    pub(crate) fn density(self) -> f64 {
-        self.compr_data_size as f64 / self.mem_used_total.max(1) as f64
-    }
 }
 
 /// Returns the name of the running kernel's zram in the rows.

@@ -57,7 +57,7 @@ fn in_the_kernel(pages: &[Page], percent: u64) -> io::Result<(f64, f64)> {
     let kernel = KernelZram::filled(pages)?;
     discard_at_random(&kernel, pages.len(), percent, &mut Rng::new(percent))
         .map_err(|error| io::Error::other(error.to_string()))?;
-    let before = kernel.mm_stat()?.density();
+    let before = kernel.density()?;
     kernel.compact()?;
-    Ok((before, kernel.mm_stat()?.density()))
+    Ok((before, kernel.density()?))
 }
