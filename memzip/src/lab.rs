@@ -13,7 +13,7 @@
 //! Everything is measured in the run that prints it. The remaining content of the disks is read
 //! back and compared before anything is printed.
 
-mod rng;
+mod choice;
 mod free;
 mod original;
 mod pages;

@@ -2,10 +2,11 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use block::{BlockDevice, BlockError, Bytes, Span};
+use fastrand::Rng;
 use zram::{Zram, ZramConfig};
 
+use super::choice;
 use super::pages::Pages;
-use super::rng::Rng;
 use crate::corpus::PAGE;
 
 /// A compressed disk and its expected content.
@@ -89,7 +90,7 @@ impl<'p> Disk<'p> {
 
     /// Discards `percent` of the first `len` pages, chosen at random.
     pub(super) fn discard_some(&mut self, rng: &mut Rng, len: usize, percent: usize) -> Result<()> {
-        rng.choose(len, percent).into_iter().try_for_each(|page| self.discard(page))
+        choice::choose(rng, len, percent).into_iter().try_for_each(|page| self.discard(page))
     }
 
     /// Returns whether a page has content.

@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use anyhow::{Result, ensure};
+use fastrand::Rng;
 use zram::{Budget, ChainRule};
 
 use super::disk::Disk;
@@ -14,7 +15,6 @@ use super::free::Free;
 use super::input::Lab;
 use super::original;
 use super::pages::Pages;
-use super::rng::Rng;
 use super::table::{Bound, Cell, Report, Table};
 use crate::corpus::PAGE;
 use crate::durations::timed;
@@ -138,7 +138,7 @@ fn case(lab: &Lab, pages: &Pages, percent: usize) -> Result<Case> {
     let (full, filled) = (disk.ratio(), disk.zram.stat().mm);
     let ratio = filled.orig_data_size as f64 / filled.compr_data_size.max(1) as f64;
     let raw = filled.huge_pages as f64 / pages.len() as f64;
-    disk.discard_some(&mut Rng::new(lab.seed), pages.len(), percent)?;
+    disk.discard_some(&mut Rng::with_seed(lab.seed), pages.len(), percent)?;
     let (start, content, frames) =
         (disk.ratio(), disk.content(), Free::of_zone(disk.zram.zone()).in_use);
     // Compact once, measured.

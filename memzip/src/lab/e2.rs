@@ -1,13 +1,13 @@
 //! E-2: both compactions on a disk that aged a little: random overwrites, then a few discards.
 
 use anyhow::Result;
+use fastrand::Rng;
 use zram::Budget;
 
 use super::disk::Disk;
 use super::free::Free;
 use super::input::Lab;
 use super::original;
-use super::rng::Rng;
 use super::table::{Bound, Cell, Report, Table};
 use crate::durations::timed;
 
@@ -40,9 +40,9 @@ impl Snapshot {
 /// Runs the experiment.
 pub(super) fn run(lab: &Lab) -> Result<Report> {
     let mut disk = Disk::filled(&lab.pages, lab.config)?;
-    let (mut rng, len) = (Rng::new(lab.seed), lab.pages.len());
+    let (mut rng, len) = (Rng::with_seed(lab.seed), lab.pages.len());
     for _ in 0..OVERWRITES * len {
-        let (at, page) = (rng.below(len), rng.below(len));
+        let (at, page) = (rng.usize(..len), rng.usize(..len));
         disk.write(at, page)?;
     }
     disk.discard_some(&mut rng, len, DISCARD_PERCENT)?;

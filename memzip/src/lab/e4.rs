@@ -9,14 +9,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use fastrand::Rng;
 use frames::{CompactRequest, FrameCount, Zone, ZoneConfig};
 use sys::host::thread_cpu_time;
 use zcomp::Stream;
 use zram::{Budget, ZramConfig};
 use zsmalloc::{Handle, HoldTimes, Pool, PoolConfig};
 
+use super::choice;
 use super::input::Lab;
-use super::rng::Rng;
 use super::table::{Bound, Cell, Report, Table};
 use crate::corpus::PAGE;
 
@@ -114,7 +115,7 @@ fn indirection(lab: &Lab, blobs: &Blobs, report: &mut Report) -> Result<()> {
     // Without handles pages are swapped out to slots of one page each.
     let mut slots = vec![0u8; len * PAGE];
     for turn in 0..ROUNDS as u64 {
-        let order = Rng::new(lab.seed.wrapping_add(turn)).permutation(len);
+        let order = choice::permutation(&mut Rng::with_seed(lab.seed.wrapping_add(turn)), len);
         map.with.push(each(&order, |at| {
             black_box(pool.read(handles[at])?.pieces().0.first());
             Ok(())
@@ -191,7 +192,7 @@ fn load(stream: &mut Stream, blob: &[u8], out: &mut [u8; PAGE]) -> Result<()> {
 fn metadata(lab: &Lab, blobs: &Blobs, report: &mut Report) -> Result<()> {
     let (pool, handles) = blobs.stored(lab)?;
     let full = sizes(&pool);
-    for at in Rng::new(lab.seed).choose(blobs.len(), FREED_PERCENT) {
+    for at in choice::choose(&mut Rng::with_seed(lab.seed), blobs.len(), FREED_PERCENT) {
         pool.free(handles[at])?;
     }
     pool.compact(&Budget::unlimited());
@@ -244,7 +245,7 @@ fn holds(lab: &Lab, blobs: &Blobs, report: &mut Report) -> Result<()> {
         }
         Ok(blobs.len() as u64)
     })?;
-    let freed = Rng::new(lab.seed).choose(blobs.len(), FREED_PERCENT);
+    let freed = choice::choose(&mut Rng::with_seed(lab.seed), blobs.len(), FREED_PERCENT);
     part(&pool, "objects freed, at random", &mut || {
         freed.iter().try_for_each(|&at| pool.free(handles[at]).map(drop))?;
         Ok(freed.len() as u64)

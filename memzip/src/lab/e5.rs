@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use block::Bytes;
+use fastrand::Rng;
 use frames::{ContigError, ContigRequest, FRAME_SIZE, Order, Pfn, Zone};
 use zram::{Budget, Movability, ZramConfig};
 
 use super::disk::Disk;
 use super::free::Free;
 use super::input::Lab;
-use super::rng::Rng;
 use super::scarce::{self, Scarce};
 use super::table::{Bound, Cell, Report, Table};
 use crate::durations::timed;
@@ -159,7 +159,7 @@ fn blocks(
     let config = ZramConfig { arena: Some(arena), movability, ..lab.config };
     let mut disk = Disk::new(&lab.pages, config)?;
     let stored = disk.fill_until_full()?;
-    disk.discard_some(&mut Rng::new(lab.seed), stored, DISCARD_PERCENT)?;
+    disk.discard_some(&mut Rng::with_seed(lab.seed), stored, DISCARD_PERCENT)?;
     let zone = disk.zram.zone();
     let (free, before) = (Free::of_zone(zone), zone.vmstat().pgmigrate_success);
     // Allocate blocks while enough memory is free, measured.
@@ -196,7 +196,7 @@ fn region(lab: &Lab, arena: Bytes, movability: Movability) -> Result<Region> {
     let range = region.first.0..region.first.0 + u32::try_from(region.frames.0)?;
     let used = range.clone().filter(|&pfn| zone.get(Pfn(pfn)).is_some()).count() as u64;
     // Discard pages and compact, so that the content of the region fits elsewhere.
-    disk.discard_some(&mut Rng::new(lab.seed), stored, FREED_PERCENT)?;
+    disk.discard_some(&mut Rng::with_seed(lab.seed), stored, FREED_PERCENT)?;
     disk.zram.compact(&Budget::unlimited());
     let zone = disk.zram.zone();
     // Take the whole region, measured.

@@ -4,10 +4,11 @@
 use std::sync::Arc;
 
 use anyhow::Result;
+use fastrand::Rng;
 use frames::{Block, Frame, FrameCount, MigrateType, NoLocksHeld, Order, Reclaim, Zone};
 
+use super::choice;
 use super::disk::Disk;
-use super::rng::Rng;
 
 /// Number of blocks to allocate.
 pub(super) const BLOCKS: u64 = 8;
@@ -57,7 +58,8 @@ pub(super) fn measure(
     let _taken = exhaust_zone(&zone, free_frames_needed(&zone, order));
     let mut result = Scarce { free: free_frames(&zone).0, ..Scarce::default() };
     // Evict pages at random, each at most once.
-    let mut victims = Rng::new(seed.wrapping_add(1)).permutation(stored).into_iter();
+    let mut rng = Rng::with_seed(seed.wrapping_add(1));
+    let mut victims = choice::permutation(&mut rng, stored).into_iter();
     let mut blocks = Vec::new();
     for _ in 0..BLOCKS {
         // Evict in batches until the allocation succeeds.

@@ -67,12 +67,7 @@ impl Client {
 /// Returns all pages of the disk in random order, the same in every run.
 fn shuffled() -> Vec<usize> {
     let mut pages: Vec<usize> = (0..SIZE / PAGE).collect();
-    let mut state = 7_u64;
-    for last in (1..pages.len()).rev() {
-        state =
-            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        pages.swap(last, (state >> 33) as usize % (last + 1));
-    }
+    fastrand::Rng::with_seed(7).shuffle(&mut pages);
     pages
 }
 

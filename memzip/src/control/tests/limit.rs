@@ -1,6 +1,7 @@
 //! Tests of `POST /v1/mem_limit` and `POST /v1/mem_used_max`.
 
 use block::BlockDevice;
+use fastrand::Rng;
 use serde_json::Value;
 
 use super::super::change_json::CompactRequest;
@@ -14,13 +15,8 @@ fn set_limit(fixture: &Fixture, bytes: u64) -> Value {
 
 /// Writes a page that does not compress.
 fn write(fixture: &Fixture, page: u64) -> Result<(), block::BlockError> {
-    let mut word = page + 1;
-    let content: Vec<u8> = std::iter::repeat_with(|| {
-        word = word.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (word >> 56) as u8
-    })
-    .take(4096)
-    .collect();
+    let mut content = [0; 4096];
+    Rng::with_seed(page).fill(&mut content);
     fixture.disk.write(fixture.span(page), &content)
 }
 
