@@ -1,9 +1,9 @@
-//! Real pages, a seeded random generator and an NBD load generator, for tests and benchmarks.
+//! Real pages, random orders and an NBD load generator, for tests and benchmarks.
 //!
 //! - [`corpus`]: real 4 KiB pages of this machine (text, binaries, process memory), cached in
 //!   files.
 //! - [`sample()`]: a few real pages for unit tests, from files that every machine with Rust has.
-//! - [`Rng`]: a small seeded generator with the same sequence on every machine.
+//! - [`permutation()`]: numbers in a random order that a seed fixes.
 //! - [`nbd`]: connections times depth requests in flight, real pages as content, every byte
 //!   checked.
 //!
@@ -13,7 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod page;
-mod rng;
+mod permutation;
 pub mod corpus;
 mod sample;
 pub mod nbd;
@@ -21,5 +21,5 @@ pub mod nbd;
 pub mod peer;
 
 pub use page::{PAGE_SIZE, Page};
-pub use rng::Rng;
+pub use permutation::permutation;
 pub use sample::sample;

@@ -21,12 +21,13 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
 use frames::{FrameCount, Zone, ZoneConfig};
 use zcomp::{Algorithm, Stream};
 use zsmalloc::{Handle, Pool, PoolConfig};
 
+use crate::PAGE_SIZE;
 use crate::corpus::Corpus;
-use crate::{PAGE_SIZE, Rng};
 
 /// A store of blobs.
 trait BlobStore: Sync {
@@ -204,9 +205,9 @@ fn replace<K: BlobStore>(
     thread::scope(|scope| {
         for (number, slots) in slots.chunks_mut(share).enumerate() {
             scope.spawn(move || {
-                let mut rng = Rng::new(seed * 1000 + number as u64);
+                let mut rng = Rng::with_seed(seed * 1000 + number as u64);
                 for _ in 0..count / threads {
-                    let (slot, blob) = (rng.index(slots.len()), rng.index(blobs.len()));
+                    let (slot, blob) = (rng.usize(..slots.len()), rng.usize(..blobs.len()));
                     store.replace(&mut slots[slot], blobs.get(blob));
                 }
             });
@@ -227,10 +228,10 @@ fn copy<K: BlobStore>(
     thread::scope(|scope| {
         for (number, slots) in slots.chunks(share).enumerate() {
             scope.spawn(move || {
-                let mut rng = Rng::new(seed * 1000 + number as u64);
+                let mut rng = Rng::with_seed(seed * 1000 + number as u64);
                 let mut out = [0; PAGE_SIZE];
                 for _ in 0..count / threads {
-                    let len = store.copy(&slots[rng.index(slots.len())], &mut out);
+                    let len = store.copy(&slots[rng.usize(..slots.len())], &mut out);
                     black_box(&out[..len]);
                 }
             });

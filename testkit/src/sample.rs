@@ -3,8 +3,10 @@
 use std::fs;
 use std::path::Path;
 
+use fastrand::Rng;
+
+use crate::Page;
 use crate::corpus::{self, Kind};
-use crate::{Page, Rng};
 
 /// Returns `count` real pages: half text (this project's sources), half machine code (the running
 /// executable), none same-filled.
@@ -16,7 +18,7 @@ use crate::{Page, Rng};
 /// When the running executable cannot be read: a test without its data must not pass.
 #[must_use]
 pub fn sample(count: usize, seed: u64) -> Vec<Page> {
-    let mut rng = Rng::new(seed);
+    let mut rng = Rng::with_seed(seed);
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("/"));
     let mut text = Vec::new();
     for path in corpus::files_below(root, Kind::Text) {

@@ -87,14 +87,16 @@ impl fmt::Display for Statistics {
 
 #[cfg(test)]
 mod tests {
+    use fastrand::Rng;
+
     use super::*;
-    use crate::{Rng, sample};
+    use crate::sample;
 
     #[test]
     fn noise_is_incompressible_and_real_pages_are_not() {
-        let mut rng = Rng::new(1);
+        let mut rng = Rng::with_seed(1);
         let noise: Vec<Page> =
-            (0..8).map(|_| Page::new(std::array::from_fn(|_| rng.bits() as u8))).collect();
+            (0..8).map(|_| Page::new(std::array::from_fn(|_| rng.u8(..)))).collect();
         let statistics = Statistics::measure(&noise);
         assert_eq!((statistics.incompressible(), statistics.ratio()), (1.0, 1.0));
         let real = Statistics::measure(&sample(64, 1));

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use fastrand::Rng;
+
 use super::wire::Command;
-use crate::Rng;
+use crate::permutation;
 
 /// The kind of requests that a load sends.
 #[derive(Clone, Debug)]
@@ -69,12 +71,10 @@ impl Plan {
         let random = matches!(work, Workload::RandomReads | Workload::RandomWrites);
         // Every connection computes the same permutation and takes its share of it.
         let (order, sources) = match work {
-            Workload::Overwrite => {
-                (Rng::new(seed).permutation(disk), Rng::new(!seed).permutation(corpus))
-            }
+            Workload::Overwrite => (permutation(disk, seed), permutation(corpus, !seed)),
             _ => (Vec::new(), Vec::new()),
         };
-        let rng = Rng::new(seed.wrapping_add(1 + u64::from(part)));
+        let rng = Rng::with_seed(seed.wrapping_add(1 + u64::from(part)));
         Self {
             work,
             rng,
@@ -104,7 +104,7 @@ impl Plan {
         match self.work {
             Workload::RandomReads => Some(PlannedRequest {
                 command: Command::Read,
-                page: self.rng.below(self.disk),
+                page: self.rng.u32(..self.disk),
                 count: 1,
                 source: 0,
             }),
@@ -130,12 +130,12 @@ impl Plan {
     /// modulo `parts`.
     fn random_write(&mut self) -> PlannedRequest {
         let share = (self.disk - self.part).div_ceil(self.parts);
-        let page = self.rng.below(share) * self.parts + self.part;
+        let page = self.rng.u32(..share) * self.parts + self.part;
         PlannedRequest {
             command: Command::Write,
             page,
             count: 1,
-            source: self.rng.below(self.corpus),
+            source: self.rng.u32(..self.corpus),
         }
     }
 

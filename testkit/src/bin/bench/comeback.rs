@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use testkit::nbd::{DiskModel, Load, Workload};
-use testkit::{PAGE_SIZE, Rng};
+use testkit::{PAGE_SIZE, permutation};
 
 use crate::context::{Context, Effort, report_progress};
 use crate::row::{Bound, GroupResult, Row, Samples, Unit};
@@ -116,7 +116,7 @@ fn run_scenario(
     }
     // Write the disk, trim random pages of it and wait for the memory.
     Load::whole_disk(&target, Workload::Fill).run(&model)?;
-    let mut order = Rng::new(percent).permutation(pages);
+    let mut order = permutation(pages, percent);
     order.truncate((u64::from(pages) * percent / 100) as usize);
     Load { depth: 64, ..Load::whole_disk(&target, Workload::Trim(order.into())) }.run(&model)?;
     let result = wait(&server, scenario, at_start, &model)?;

@@ -8,8 +8,9 @@
 use std::error::Error;
 use std::io;
 
+use fastrand::Rng;
 use testkit::corpus::Kind;
-use testkit::{PAGE_SIZE, Page, Rng};
+use testkit::{PAGE_SIZE, Page};
 
 use crate::context::{Context, Effort, report_progress};
 use crate::row::{Bound, GroupResult, Row, Samples, Unit};
@@ -56,7 +57,7 @@ fn churn(context: &Context) -> GroupResult {
     // Overwrite the same pages in the same order in both stores.
     let pages = context.kind(Kind::Memory);
     let mut tracked = TrackedDisk::new(pages)?;
-    let mut rng = Rng::new(3);
+    let mut rng = Rng::with_seed(3);
     for _ in 0..count {
         tracked.overwrite_one(&mut rng);
     }
@@ -86,7 +87,7 @@ fn churn(context: &Context) -> GroupResult {
 /// and the frames that it freed.
 fn kernel_churn(pages: &[Page], count: usize) -> io::Result<(f64, f64, u64)> {
     let kernel = KernelZram::filled(pages)?;
-    let mut rng = Rng::new(3);
+    let mut rng = Rng::with_seed(3);
     for _ in 0..count {
         let (at, source) = choose_overwrite(pages.len(), &mut rng);
         kernel.write(at, &pages[source as usize])?;

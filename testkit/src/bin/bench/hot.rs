@@ -4,7 +4,8 @@ use std::error::Error;
 use std::time::Instant;
 
 use block::{BlockDevice, Bytes, Span};
-use testkit::{PAGE_SIZE, Page, Rng};
+use fastrand::Rng;
+use testkit::{PAGE_SIZE, Page};
 use zcomp::Algorithm;
 use zram::{Zram, ZramConfig};
 
@@ -72,7 +73,7 @@ impl TurnSamples {
         for (at, page) in (0u64..).zip(pages) {
             disk.write(Span::new(at * PAGE_SIZE as u64, PAGE_SIZE as u64, size)?, &page[..])?;
         }
-        let mut rng = Rng::new(seed);
+        let mut rng = Rng::with_seed(seed);
         // The first round warms the cache and is not measured.
         small_writes(&disk, &mut expected, &mut rng)?;
         self.writes.push(small_writes(&disk, &mut expected, &mut rng)?);
@@ -81,7 +82,7 @@ impl TurnSamples {
         let start = Instant::now();
         let count = pages.len() * 4;
         for _ in 0..count {
-            let at = rng.index(pages.len()) as u64 * PAGE_SIZE as u64;
+            let at = rng.usize(..pages.len()) as u64 * PAGE_SIZE as u64;
             disk.read(Span::new(at, PAGE_SIZE as u64, size)?, &mut page[..])?;
             std::hint::black_box(&page);
         }
@@ -109,8 +110,8 @@ fn small_writes(disk: &Zram, expected: &mut [Page], rng: &mut Rng) -> Result<f64
     let count = expected.len() * 4;
     let mut busy = std::time::Duration::ZERO;
     for _ in 0..count {
-        let (at, from) = (rng.index(expected.len()), rng.index(expected.len()));
-        let inside = rng.index(PAGE_SIZE / PART) * PART;
+        let (at, from) = (rng.usize(..expected.len()), rng.usize(..expected.len()));
+        let inside = rng.usize(..PAGE_SIZE / PART) * PART;
         let mut part = [0; PART];
         part.copy_from_slice(&expected[from][inside..inside + PART]);
         let span = Span::new((at * PAGE_SIZE + inside) as u64, PART as u64, disk.size())?;

@@ -5,8 +5,9 @@ use std::error::Error;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
 use memmap2::{Advice, MmapMut};
-use testkit::{PAGE_SIZE, Page, Rng};
+use testkit::{PAGE_SIZE, Page, permutation};
 use zcomp::{Algorithm, Stream};
 
 use crate::codec::{self, Blobs};
@@ -165,8 +166,8 @@ impl TurnSamples {
 
 /// Returns random pages of the disk, each with a random source page.
 fn moves(pages: &[Page], seed: u64) -> Vec<(u32, u32)> {
-    let (mut rng, len) = (Rng::new(seed), u32::try_from(pages.len()).unwrap_or(u32::MAX));
-    (0..len).map(|_| (rng.below(len), rng.below(len))).collect()
+    let (mut rng, len) = (Rng::with_seed(seed), u32::try_from(pages.len()).unwrap_or(u32::MAX));
+    (0..len).map(|_| (rng.u32(..len), rng.u32(..len))).collect()
 }
 
 fn overwrite(
@@ -210,8 +211,7 @@ fn read(
     let mut turns = TurnSamples::default();
     for repetition in 0..repetitions {
         for (parts, bare_samples, our_samples) in turns.by_threads() {
-            let order =
-                Rng::new((repetition * 2 + parts) as u64).permutation(u32::try_from(pages.len())?);
+            let order = permutation(u32::try_from(pages.len())?, (repetition * 2 + parts) as u64);
             let bare = |part, parts| {
                 let mut stream = Stream::new(algorithm).expect(CODEC_WORKS);
                 blobs.decompress(&mut stream, share(&order, part, parts)).expect(CODEC_WORKS);

@@ -8,8 +8,9 @@
 use std::error::Error;
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
 use testkit::nbd::{Check, DiskModel, Load, Workload};
-use testkit::{PAGE_SIZE, Page, Rng};
+use testkit::{PAGE_SIZE, Page};
 use zcomp::Algorithm;
 
 use crate::context::{Context, report_progress};
@@ -49,8 +50,8 @@ pub(crate) fn run(context: &Context) -> GroupResult {
     let len = u32::try_from(pages.len())?;
     for seed in 0..context.repetitions(7) as u64 {
         // The kernel and the store in process execute the same reads and writes.
-        let mut rng = Rng::new(seed);
-        let order: Vec<(u32, u32)> = (0..len).map(|_| (rng.below(len), rng.below(len))).collect();
+        let mut rng = Rng::with_seed(seed);
+        let order: Vec<(u32, u32)> = (0..len).map(|_| (rng.u32(..len), rng.u32(..len))).collect();
         let mut page = Page::zeroed();
         reads
             .kernel

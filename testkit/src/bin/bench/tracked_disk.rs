@@ -4,7 +4,8 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use testkit::{PAGE_SIZE, Page, Rng};
+use fastrand::Rng;
+use testkit::{PAGE_SIZE, Page, permutation};
 use zcomp::Algorithm;
 use zsmalloc::{ChainRule, Compaction, Pool, SizeClasses};
 
@@ -33,15 +34,14 @@ impl Store for KernelZram {
     }
 }
 
-/// Discards `percent` of the pages and returns them. The same `rng` chooses the same pages in any
-/// store.
+/// Discards `percent` of the pages and returns them. The same percentage chooses the same pages in
+/// any store.
 pub(crate) fn discard_at_random(
     store: &impl Store,
     len: usize,
     percent: u64,
-    rng: &mut Rng,
 ) -> Result<Vec<u32>, Box<dyn Error>> {
-    let mut order = rng.permutation(u32::try_from(len)?);
+    let mut order = permutation(u32::try_from(len)?, percent);
     order.truncate((order.len() as u64 * percent / 100) as usize);
     order.iter().try_for_each(|&at| store.discard_page(at))?;
     Ok(order)
@@ -49,7 +49,7 @@ pub(crate) fn discard_at_random(
 
 /// Chooses an overwrite: the page of the disk and its new content.
 pub(crate) fn choose_overwrite(len: usize, rng: &mut Rng) -> (u32, u32) {
-    (rng.index(len) as u32, rng.index(len) as u32)
+    (rng.usize(..len) as u32, rng.usize(..len) as u32)
 }
 
 /// A memzip device and its expected content.
@@ -87,12 +87,8 @@ impl<'a> TrackedDisk<'a> {
     }
 
     /// Discards `percent` of the pages.
-    pub(crate) fn discard_at_random(
-        &mut self,
-        percent: u64,
-        rng: &mut Rng,
-    ) -> Result<(), Box<dyn Error>> {
-        for at in discard_at_random(&self.disk, self.held.len(), percent, rng)? {
+    pub(crate) fn discard_at_random(&mut self, percent: u64) -> Result<(), Box<dyn Error>> {
+        for at in discard_at_random(&self.disk, self.held.len(), percent)? {
             self.held[at as usize] = None;
         }
         Ok(())

@@ -1,7 +1,8 @@
 //! The content of pages: it follows from a page's number, its kind and its seed, so no copy is
 //! kept.
 
-use testkit::{PAGE_SIZE, Rng};
+use fastrand::Rng;
+use testkit::PAGE_SIZE;
 
 /// A kind of content, which determines how a page is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,21 +40,21 @@ impl Content {
 
     /// Writes the content to `page`.
     pub(crate) fn fill(self, page: &mut [u8; PAGE_SIZE]) {
-        let mut rng = Rng::new(self.seed);
-        let half = rng.bits() & 0xFFFF_FFFF;
+        let mut rng = Rng::with_seed(self.seed);
+        let half = u64::from(rng.u32(..));
         let word = match self.kind {
             Kind::Same => half | (half << 32),
-            _ => rng.bits(),
+            _ => rng.u64(..),
         };
         let word = word.to_le_bytes();
         let random = match self.kind {
-            Kind::Raw => PAGE_SIZE / 8,
+            Kind::Raw => PAGE_SIZE,
             Kind::Same | Kind::Pattern => 0,
-            Kind::Compressible => PAGE_SIZE / 24,
+            Kind::Compressible => PAGE_SIZE / 24 * 8,
         };
-        for (index, bytes) in page.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-            *bytes = if index < random { rng.bits().to_le_bytes() } else { word };
-        }
+        let (noise, words) = page.split_at_mut(random);
+        rng.fill(noise);
+        words.as_chunks_mut().0.fill(word);
         if self.is_marked {
             page[MARK_AT..][..MARK.len()].copy_from_slice(&MARK);
         }

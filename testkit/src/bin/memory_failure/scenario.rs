@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use balloon::{Balloon, BalloonConfig, BalloonUnit, OsHost, StopReason};
 use block::BlockError;
+use fastrand::Rng;
 use frames::{FrameCount, MemoryFailureStats, Pfn};
 use sys::Backing;
-use testkit::Rng;
 
 use crate::content::Kind;
 use crate::disk::{Disk, HOT, PAGES, text};
@@ -171,7 +171,7 @@ impl TargetFrames {
         let kinds = [&self.raw, &self.pattern, &self.compressed, &self.hot, &self.free];
         let mut all: Vec<u32> = kinds.into_iter().flatten().copied().collect();
         // Shuffle, so that the order differs from the reader's.
-        Rng::new(1).shuffle(&mut all);
+        Rng::with_seed(1).shuffle(&mut all);
         for frame in all {
             disk.fail(frame, mode)?;
             // Let the reader run, even on a machine with one CPU.

@@ -1,15 +1,11 @@
 //! The content of objects: bytes that identify the object and the position.
 
-use testkit::Rng;
+use fastrand::Rng;
 
 /// Returns the bytes of the object with this tag.
 pub(crate) fn of(tag: u64, len: usize) -> Vec<u8> {
-    let mut rng = Rng::new(tag);
-    let mut bytes: Vec<u8> = std::iter::repeat_with(|| rng.bits().to_le_bytes())
-        .take(len.div_ceil(8))
-        .flatten()
-        .collect();
-    bytes.truncate(len);
+    let mut bytes = vec![0; len];
+    Rng::with_seed(tag).fill(&mut bytes);
     bytes
 }
 
@@ -17,11 +13,11 @@ pub(crate) fn of(tag: u64, len: usize) -> Vec<u8> {
 /// some
 /// incompressible.
 pub(crate) fn len(rng: &mut Rng) -> usize {
-    match rng.below(16) {
-        0 => 1 + rng.index(64),
+    match rng.u32(..16) {
+        0 => rng.usize(1..=64),
         1 => 4096,
-        2..=4 => 3300 + rng.index(700),
-        _ => 600 + rng.index(2400),
+        2..=4 => rng.usize(3300..4000),
+        _ => rng.usize(600..3000),
     }
 }
 

@@ -1,6 +1,6 @@
 //! A worker: stores, overwrites and frees its own objects, and reads all workers' objects.
 
-use testkit::Rng;
+use fastrand::Rng;
 use zsmalloc::{AccessError, AllocError, WriteError};
 
 use crate::content;
@@ -13,9 +13,9 @@ const OPS_PER_TURN: usize = 500;
 
 /// Runs random operations until the soak is over.
 pub(crate) fn run(soak: &Soak, number: usize) {
-    let mut rng = Rng::new(soak.seed << 8 | number as u64);
+    let mut rng = Rng::with_seed(soak.seed << 8 | number as u64);
     while !soak.is_over() {
-        let slot = &soak.slots[rng.index(soak.slots.len())];
+        let slot = &soak.slots[rng.usize(..soak.slots.len())];
         let live = slot.live.read().expect("no thread panicked");
         for _ in 0..OPS_PER_TURN {
             step(soak, &live, number, &mut rng);
@@ -24,7 +24,7 @@ pub(crate) fn run(soak: &Soak, number: usize) {
 }
 
 fn step(soak: &Soak, live: &LivePool, number: usize, rng: &mut Rng) {
-    match rng.below(10) {
+    match rng.u32(..10) {
         0..=3 => store(soak, live, number, rng),
         4..=5 => overwrite(soak, live, number, rng),
         6..=7 => read_random_objects(soak, live, rng),
@@ -33,7 +33,7 @@ fn step(soak: &Soak, live: &LivePool, number: usize, rng: &mut Rng) {
 }
 
 fn store(soak: &Soak, live: &LivePool, number: usize, rng: &mut Rng) {
-    let (tag, len) = (rng.bits(), content::len(rng));
+    let (tag, len) = (rng.u64(..), content::len(rng));
     match live.pool.store(&content::of(tag, len)) {
         Ok(handle) => live.objects[number].lock().expect("no thread panicked").push(Object {
             handle,
@@ -43,7 +43,7 @@ fn store(soak: &Soak, live: &LivePool, number: usize, rng: &mut Rng) {
         // At the limit: free one object, or sometimes many, so that the pool becomes sparse.
         Err(AllocError::Limit) => {
             add(&soak.counters.refused, 1);
-            let some = if rng.below(64) == 0 { 3000 } else { 1 };
+            let some = if rng.u32(..64) == 0 { 3000 } else { 1 };
             (0..some).for_each(|_| free(soak, live, number, rng));
         }
         Err(error) => panic!("{error}"),
@@ -56,9 +56,9 @@ fn overwrite(soak: &Soak, live: &LivePool, number: usize, rng: &mut Rng) {
     if objects.is_empty() {
         return;
     }
-    let which = rng.index(objects.len());
+    let which = rng.usize(..objects.len());
     let object = &mut objects[which];
-    let tag = rng.bits();
+    let tag = rng.u64(..);
     match live.pool.write(object.handle, &content::of(tag, object.len)) {
         Ok(()) => object.tag = tag,
         // Another thread reads the object, and the limit leaves no room for a copy: nothing
@@ -73,11 +73,11 @@ fn overwrite(soak: &Soak, live: &LivePool, number: usize, rng: &mut Rng) {
 /// Reads a few objects of a random worker and holds their guards. The lock keeps that worker from
 /// changing them.
 fn read_random_objects(soak: &Soak, live: &LivePool, rng: &mut Rng) {
-    let objects = live.objects[rng.index(live.objects.len())].lock().expect("no thread panicked");
+    let objects = live.objects[rng.usize(..live.objects.len())].lock().expect("no thread panicked");
     if objects.is_empty() {
         return;
     }
-    let some: Vec<Object> = (0..4).map(|_| objects[rng.index(objects.len())]).collect();
+    let some: Vec<Object> = (0..4).map(|_| objects[rng.usize(..objects.len())]).collect();
     let held: Vec<_> = some
         .iter()
         .map(|object| live.pool.read(object.handle).expect("the object is live"))
@@ -95,7 +95,7 @@ fn free(soak: &Soak, live: &LivePool, number: usize, rng: &mut Rng) {
     if objects.is_empty() {
         return;
     }
-    let which = rng.index(objects.len());
+    let which = rng.usize(..objects.len());
     let object = objects.swap_remove(which);
     drop(objects);
     verify(&live.pool, object);

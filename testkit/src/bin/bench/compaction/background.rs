@@ -5,8 +5,9 @@
 use std::error::Error;
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
+use testkit::PAGE_SIZE;
 use testkit::corpus::Kind;
-use testkit::{PAGE_SIZE, Rng};
 use zsmalloc::{Background, BackgroundConfig};
 
 use crate::context::{Context, Effort, report_progress};
@@ -37,7 +38,7 @@ fn held(context: &Context) -> GroupResult {
     let mut tracked = TrackedDisk::new(context.kind(Kind::Memory))?;
     let (fresh, at_start) = (resident()? - empty, tracked.density());
     let mut live = tracked.live().cast_signed();
-    let (mut rng, mut lowest, mut most) = (Rng::new(3), f64::INFINITY, fresh);
+    let (mut rng, mut lowest, mut most) = (Rng::with_seed(3), f64::INFINITY, fresh);
     let pool = tracked.pool().clone();
     let background = Background::start(&pool, BackgroundConfig::default())?;
     let start = Instant::now();
@@ -93,7 +94,7 @@ fn writers(context: &Context) -> Result<Row, Box<dyn Error>> {
     // Many short turns: other load of the machine then affects both sides.
     let count = 100_000 / context.count_divisor();
     let mut tracked = TrackedDisk::new(context.kind(Kind::Memory))?;
-    let mut rng = Rng::new(4);
+    let mut rng = Rng::with_seed(4);
     let mut rate = |tracked: &mut TrackedDisk<'_>| {
         let start = Instant::now();
         for _ in 0..count {

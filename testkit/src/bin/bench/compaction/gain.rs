@@ -3,8 +3,8 @@
 
 use std::io;
 
+use testkit::Page;
 use testkit::corpus::Kind;
-use testkit::{Page, Rng};
 
 use crate::context::{Context, report_progress};
 use crate::density::against_kernel;
@@ -22,7 +22,7 @@ pub(crate) fn rows(context: &Context) -> GroupResult {
     let (mut rows, mut again) = (Vec::new(), 0);
     for (percent, reach) in CASES {
         let mut tracked = TrackedDisk::new(pages)?;
-        tracked.discard_at_random(percent, &mut Rng::new(percent))?;
+        tracked.discard_at_random(percent)?;
         let before = tracked.density();
         let done = tracked.compact();
         let kernel = in_the_kernel(pages, percent);
@@ -55,7 +55,7 @@ pub(crate) fn rows(context: &Context) -> GroupResult {
 /// Makes the same discards in the kernel's zram. Returns the density before and after compaction.
 fn in_the_kernel(pages: &[Page], percent: u64) -> io::Result<(f64, f64)> {
     let kernel = KernelZram::filled(pages)?;
-    discard_at_random(&kernel, pages.len(), percent, &mut Rng::new(percent))
+    discard_at_random(&kernel, pages.len(), percent)
         .map_err(|error| io::Error::other(error.to_string()))?;
     let before = kernel.density()?;
     kernel.compact()?;

@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
 use frames::{Isolated, MigrateMode, MigrateType, Pfn, Reclaim, Zone};
 use sys::host::thread_cpu_time;
-use testkit::Rng;
 use testkit::corpus::Kind;
 use zsmalloc::{Handle, Pool};
 
@@ -84,10 +84,11 @@ fn turn_of(
 
 /// Reads random objects until `stop` is set. Returns the reads per second.
 fn read(pool: &Pool, handles: &[Handle], stop: &AtomicBool, seed: u64) -> f64 {
-    let (mut rng, mut count, start) = (Rng::new(seed), 0u64, Instant::now());
+    let (mut rng, mut count, start) = (Rng::with_seed(seed), 0u64, Instant::now());
     let mut page = [0; 4096];
     while !stop.load(Ordering::Acquire) {
-        let object = pool.read(handles[rng.index(handles.len())]).expect("no thread frees objects");
+        let object =
+            pool.read(handles[rng.usize(..handles.len())]).expect("no thread frees objects");
         black_box(object.contiguous(&mut page));
         count += 1;
     }
@@ -96,13 +97,13 @@ fn read(pool: &Pool, handles: &[Handle], stop: &AtomicBool, seed: u64) -> f64 {
 
 /// Migrates random frames to new ones with a tenth of a CPU. Returns how many moved.
 fn keep_moving(zone: &Zone, stop: &AtomicBool, seed: u64) -> u64 {
-    let (mut rng, mut moved) = (Rng::new(seed ^ 0xf4a3e), 0);
+    let (mut rng, mut moved) = (Rng::with_seed(seed ^ 0xf4a3e), 0);
     let frames = u32::try_from(zone.stats().online.0).unwrap_or(u32::MAX);
     while !stop.load(Ordering::Acquire) {
         let start = thread_cpu_time();
         while thread_cpu_time() - start < Duration::from_millis(1) {
             let mut batch: Vec<Isolated<'_>> =
-                (0..BATCH).filter_map(|_| zone.isolate(Pfn(rng.below(frames)))).collect();
+                (0..BATCH).filter_map(|_| zone.isolate(Pfn(rng.u32(..frames)))).collect();
             let mut fresh = |_| zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok();
             moved += zone.migrate_pages(&mut batch, &mut fresh, MigrateMode::Async).migrated;
         }

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
+use fastrand::Rng;
 use frames::CompactRequest;
-use testkit::Rng;
 use testkit::corpus::Kind;
 use zsmalloc::{Budget, Handle, Pool};
 
@@ -80,10 +80,10 @@ fn slowest(
     let mut latencies = Vec::with_capacity(4_000_000);
     let done = thread::scope(|scope| -> Result<ChurnStats, Box<dyn Error>> {
         let churner = scope.spawn(|| churn(busy, &stop, seed));
-        let (start, mut rng) = (Instant::now(), Rng::new(seed + 100));
+        let (start, mut rng) = (Instant::now(), Rng::with_seed(seed + 100));
         let mut page = [0; 4096];
         while start.elapsed() < context.load_time() {
-            let slot = &slots[rng.index(slots.len())];
+            let slot = &slots[rng.usize(..slots.len())];
             let before = Instant::now();
             // A stale handle is loaded again, as a device does.
             while let Err(error) =
@@ -108,13 +108,13 @@ fn slowest(
 /// Returns the bytes and objects moved.
 fn churn(stock: &PoolUnderTest, stop: &AtomicBool, seed: u64) -> (u64, u64) {
     let PoolUnderTest { pool, slots } = stock;
-    let (mut rng, mut moved, mut objects) = (Rng::new(seed), 0, 0);
+    let (mut rng, mut moved, mut objects) = (Rng::with_seed(seed), 0, 0);
     while !stop.load(Ordering::Acquire) {
         for _ in 0..CHURN {
-            let from = Handle::from_bits(slots[rng.index(slots.len())].load(Ordering::Acquire));
+            let from = Handle::from_bits(slots[rng.usize(..slots.len())].load(Ordering::Acquire));
             let bytes = pool.read(from).expect("no other thread frees objects").to_vec();
             let new = pool.store(&bytes).expect("the zone has room for a copy");
-            let old = slots[rng.index(slots.len())].swap(new.to_bits(), Ordering::AcqRel);
+            let old = slots[rng.usize(..slots.len())].swap(new.to_bits(), Ordering::AcqRel);
             pool.free(Handle::from_bits(old)).expect("no other thread frees objects");
         }
         let compaction = pool.compact(&Budget::unlimited());

@@ -5,10 +5,11 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fastrand::Rng;
 use frames::{FrameCount, Zone, ZoneConfig};
 use memmap2::{Advice, MmapMut};
 use testkit::corpus::Kind;
-use testkit::{PAGE_SIZE, Page, Rng};
+use testkit::{PAGE_SIZE, Page};
 use zcomp::{Algorithm, Stream};
 use zsmalloc::{Budget, Compaction, Handle, Pool, PoolConfig};
 
@@ -72,12 +73,11 @@ pub(crate) fn frag_ratio(pool: &Pool) -> f64 {
 
 fn one(pages: &[Page]) -> Result<Turn, Box<dyn Error>> {
     // Free half of the objects, chosen at random.
-    let (pool, handles) = filled(pages)?;
-    let mut order = Rng::new(50).permutation(u32::try_from(handles.len())?);
-    let kept: Vec<Handle> =
-        order.split_off(order.len() / 2).into_iter().map(|at| handles[at as usize]).collect();
-    for at in order {
-        pool.free(handles[at as usize])?;
+    let (pool, mut handles) = filled(pages)?;
+    Rng::with_seed(50).shuffle(&mut handles);
+    let kept = handles.split_off(handles.len() / 2);
+    for handle in handles {
+        pool.free(handle)?;
     }
     // Compact with cold caches.
     let before = locations(&pool, &kept)?;
