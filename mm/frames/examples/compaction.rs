@@ -7,6 +7,7 @@
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
 
+use fastrand::Rng;
 use frames::{
     Backing, ChainKind, Committed, CompactRequest, FRAME_SIZE, FrameChains, FrameCount,
     LockedFrame, MigrateError, MigrateMode, MovableOps, OwnerWords, PAGEBLOCK_FRAMES, Pfn, Reclaim,
@@ -80,12 +81,7 @@ fn main() {
             (fresh.id(), number as u8)
         })
         .collect();
-    let mut random = 1_u64;
-    for last in (1..ids.len()).rev() {
-        random =
-            random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        ids.swap(last, (random >> 33) as usize % (last + 1));
-    }
+    Rng::with_seed(1).shuffle(&mut ids);
     for (id, _) in ids.drain(..count as usize / 2) {
         store.chains.try_exclusive(id).expect("idle").destroy();
     }

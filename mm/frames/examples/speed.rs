@@ -4,6 +4,7 @@
 
 use std::time::Instant;
 
+use fastrand::Rng;
 use frames::{FrameCount, MigrateType, Reclaim, Zone, ZoneConfig};
 
 const ROUNDS: u32 = 5_000_000;
@@ -35,12 +36,7 @@ fn main() {
         "take 200000 in a row, each:             {:6.1} ns",
         start.elapsed().as_nanos() as f64 / 200_000.0
     );
-    let mut random = 1_u64;
-    for last in (1..many.len()).rev() {
-        random =
-            random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        many.swap(last, (random >> 33) as usize % last);
-    }
+    Rng::with_seed(1).shuffle(&mut many);
     let start = Instant::now();
     let rounds = 2_000_000;
     for round in 0..rounds {

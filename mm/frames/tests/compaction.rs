@@ -5,12 +5,11 @@
 
 #[expect(dead_code, reason = "each test uses a part of it")]
 mod driver;
-#[path = "driver/random.rs"]
-mod random;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
 use frames::{
     AllocError, CompactGoal, CompactOutcome, CompactRequest, FrameCount, MigrateMode, MigrateType,
     Movability, Order, PAGEBLOCK_FRAMES, Reclaim, Watermarks, Zone,
@@ -18,7 +17,6 @@ use frames::{
 
 use driver::zones::{quietly, take_all};
 use driver::{Driver, Response, compacted_block, zone_of_blocks};
-use random::random;
 
 const BLOCK: u32 = PAGEBLOCK_FRAMES;
 
@@ -30,15 +28,11 @@ fn zone(blocks: u32, movability: Movability) -> Arc<Zone> {
 /// pair are free.
 fn scatter(driver: &Driver, count: u64, seed: u64) {
     let pages = driver.fill();
-    let mut state = seed;
-    let mut next = || {
-        state = random(state);
-        (state >> 33) as usize
-    };
+    let mut rng = Rng::with_seed(seed);
     let mut pairs: Vec<usize> = (0..pages.len() / 2).collect();
     for _ in 0..count {
-        let pair = pairs.swap_remove(next() % pairs.len());
-        driver.release(pages[pair * 2 + (next() & 1)]);
+        let pair = pairs.swap_remove(rng.usize(..pairs.len()));
+        driver.release(pages[pair * 2 + rng.usize(..2)]);
     }
 }
 

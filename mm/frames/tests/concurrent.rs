@@ -3,8 +3,6 @@
 #![cfg(not(loom))]
 #![forbid(unsafe_code)]
 
-#[path = "driver/random.rs"]
-mod random;
 #[expect(dead_code, reason = "each test uses a part of it")]
 #[path = "driver/zones.rs"]
 mod zones;
@@ -13,9 +11,9 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed, Ordering::SeqCs
 use std::sync::{Arc, Barrier};
 use std::thread;
 
+use fastrand::Rng;
 use frames::{AllocError, FrameCount, MigrateType, Order, Reclaim, Zone};
 
-use random::random;
 use zones::{take, zone_with};
 
 fn zone(frames: u64, limit: Option<u64>) -> Arc<Zone> {
@@ -38,10 +36,9 @@ fn the_limit_is_exact_with_two_threads() {
         for seed in 1..=2_u64 {
             let (zone, surely, refused) = (&zone, &surely, &refused);
             scope.spawn(move || {
-                let (mut held, mut state) = (Vec::new(), seed);
+                let (mut held, mut rng) = (Vec::new(), Rng::with_seed(seed));
                 for _ in 0..ROUNDS {
-                    state = random(state);
-                    if state >> 40 & 3 != 0 {
+                    if rng.u8(..4) != 0 {
                         match take(zone) {
                             Ok(frame) => {
                                 let now = surely.fetch_add(1, SeqCst) + 1;
@@ -120,13 +117,13 @@ fn blocks_frames_and_trims_do_not_disturb_each_other() {
         for seed in 1..=3_u64 {
             let zone = &zone;
             scope.spawn(move || {
-                let (mut blocks, mut singles, mut state) = (Vec::new(), Vec::new(), seed);
+                let (mut blocks, mut singles) = (Vec::new(), Vec::new());
+                let mut rng = Rng::with_seed(seed);
                 for _ in 0..ROUNDS / 20 {
-                    state = random(state);
-                    match state >> 40 & 7 {
+                    match rng.u8(..8) {
                         0 => zone.trim(),
                         1 | 2 => {
-                            let order = Order::new((state >> 50) as u8 % 10).expect("at most 9");
+                            let order = Order::new(rng.u8(..10)).expect("at most 9");
                             blocks.extend(zone.alloc_block(
                                 order,
                                 MigrateType::Unmovable,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 
+use fastrand::Rng;
 use frames::{CompactRequest, FrameCount, Pfn, Zone, ZoneConfig};
 use sys::memory_failure::{Injection, catch_memory_failures};
 use zsmalloc::{AccessError, Budget, Handle, MapMode, Pool, PoolConfig};
@@ -20,26 +21,14 @@ const FAILURES_OF_COPIES: usize = 3000;
 /// Number of objects of each worker.
 const OBJECTS: usize = 24;
 
-/// Pseudo-random numbers (xorshift).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) as usize % end
-    }
-}
-
 /// Returns bytes without zeros: the page that replaces a failed one has zeros.
 fn content(tag: u8, len: usize) -> Vec<u8> {
     (0..len).map(|at| tag.wrapping_mul(31).wrapping_add(at as u8) | 1).collect()
 }
 
 /// Reads an object by `map`, or by `read` with a check for failures after the copy.
-fn read(pool: &Pool, handle: Handle, random: &mut Random) -> Result<Vec<u8>, AccessError> {
-    if random.below(2) == 0 {
+fn read(pool: &Pool, handle: Handle, rng: &mut Rng) -> Result<Vec<u8>, AccessError> {
+    if rng.bool() {
         return pool.map(handle, MapMode::ReadOnly).map(|mapped| mapped.to_vec());
     }
     let object = pool.read(handle)?;
@@ -55,14 +44,14 @@ struct Object {
 }
 
 impl Object {
-    fn store(pool: &Pool, random: &mut Random) -> Self {
-        let (tag, len) = (random.below(256) as u8, [700, 1500, 2500, 3100, 4096][random.below(5)]);
+    fn store(pool: &Pool, rng: &mut Rng) -> Self {
+        let (tag, len) = (rng.u8(..), [700, 1500, 2500, 3100, 4096][rng.usize(..5)]);
         Self { handle: pool.store(&content(tag, len)).expect("room"), tag, len }
     }
 
     /// Reads and checks the object. Returns `false` when its memory has failed.
-    fn is_whole(&self, pool: &Pool, random: &mut Random) -> bool {
-        match read(pool, self.handle, random) {
+    fn is_whole(&self, pool: &Pool, rng: &mut Rng) -> bool {
+        match read(pool, self.handle, rng) {
             Ok(bytes) => {
                 assert!(
                     bytes == content(self.tag, self.len),
@@ -81,19 +70,19 @@ impl Object {
 /// Reads, writes and replaces objects until the end. Returns the objects that are left, and how
 /// many were lost.
 fn work(pool: &Pool, is_over: &AtomicBool, seed: u64) -> (Vec<Object>, usize) {
-    let mut random = Random(seed);
-    let mut objects: Vec<_> = (0..OBJECTS).map(|_| Object::store(pool, &mut random)).collect();
+    let mut rng = Rng::with_seed(seed);
+    let mut objects: Vec<_> = (0..OBJECTS).map(|_| Object::store(pool, &mut rng)).collect();
     let mut lost = 0;
     // Relaxed: only a stop signal.
     while !is_over.load(Relaxed) {
-        let object = &mut objects[random.below(OBJECTS)];
-        if !object.is_whole(pool, &mut random) {
+        let object = &mut objects[rng.usize(..OBJECTS)];
+        if !object.is_whole(pool, &mut rng) {
             lost += 1;
             object.tag = object.tag.wrapping_add(1);
             pool.write(object.handle, &content(object.tag, object.len)).expect("room elsewhere");
-        } else if random.below(3) == 0 {
+        } else if rng.usize(..3) == 0 {
             assert_eq!(pool.free(object.handle), Ok(object.len));
-            *object = Object::store(pool, &mut random);
+            *object = Object::store(pool, &mut rng);
         }
     }
     (objects, lost)
@@ -103,7 +92,7 @@ fn work(pool: &Pool, is_over: &AtomicBool, seed: u64) -> (Vec<Object>, usize) {
 /// first. Ends early when the other threads have ended.
 fn fail_frames(zone: &Zone, most: usize, is_over: &AtomicBool) {
     const LOOK: u32 = 512;
-    let (mut random, mut low, mut failures) = (Random(99), 0, 0);
+    let (mut rng, mut low, mut failures) = (Rng::with_seed(99), 0, 0);
     // Relaxed: only a stop signal.
     while failures < most && !is_over.load(Relaxed) {
         while zone.has_failed(Pfn(low)) {
@@ -116,7 +105,7 @@ fn fail_frames(zone: &Zone, most: usize, is_over: &AtomicBool) {
             thread::yield_now();
             continue;
         }
-        let pfn = in_use[random.below(in_use.len())];
+        let pfn = in_use[rng.usize(..in_use.len())];
         zone.inject_memory_failure(pfn, Injection::ActionRequired).expect("the signal is sent");
         failures += 1;
     }
@@ -238,9 +227,9 @@ fn r025_an_object_is_whole_while_memory_fails() {
         }
     });
     assert!(lost > FAILURES / 50, "objects were lost: {lost}");
-    let mut random = Random(7);
+    let mut rng = Rng::with_seed(7);
     for object in objects {
-        object.is_whole(&pool, &mut random);
+        object.is_whole(&pool, &mut rng);
         assert_eq!(pool.free(object.handle), Ok(object.len));
     }
     pool.check().expect("consistent");

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
+use fastrand::Rng;
 use frames::{CompactRequest, FrameCount};
 use zsmalloc::{
     AccessError, AllocError, Budget, Compaction, CompactionOutcome, Handle, WriteError,
@@ -40,14 +41,11 @@ fn s21_everything_at_once_keeps_every_byte() {
         for seed in 1..=2u64 {
             let (pool, slots, stop) = (&pool, &slots, &stop);
             scope.spawn(move || {
-                let mut random = seed;
+                let mut rng = Rng::with_seed(seed);
                 for round in 0..60_000u64 {
-                    random = random
-                        .wrapping_mul(6_364_136_223_846_793_005)
-                        .wrapping_add(1_442_695_040_888_963_407);
-                    let number = (random >> 33) as usize % SLOTS;
+                    let number = rng.usize(..SLOTS);
                     let (slot, tag) = (&slots[number], (number as u64) << 48);
-                    let len = 64 + (random >> 45) as usize % 4000;
+                    let len = rng.usize(64..4064);
                     let new = pool.store(&tagged(tag | seed << 40 | round, len)).expect("room");
                     let old = slot.swap(new.to_bits(), Ordering::AcqRel);
                     if old != 0 {
@@ -55,7 +53,7 @@ fn s21_everything_at_once_keeps_every_byte() {
                     }
                     if round % 16 == 0 {
                         let handle = Handle::from_bits(slot.load(Ordering::Acquire));
-                        let again = tag | random >> 16;
+                        let again = tag | rng.u64(..1 << 48);
                         match pool.len(handle).map(|len| pool.write(handle, &tagged(again, len))) {
                             Ok(Ok(()))
                             | Err(AccessError::Stale)

@@ -20,6 +20,7 @@ use block::{
     AllocationState, BlockDevice, BlockError, BlockSizes, Bytes, Span, StatusExtent, ZeroMode,
     ZeroSpeed,
 };
+use fastrand::Rng;
 
 use support::client::{Client, head, word};
 use support::served::Served;
@@ -78,13 +79,6 @@ enum Job {
     Write,
 }
 
-fn random_page(seed: &mut u64) -> u64 {
-    *seed ^= *seed << 13;
-    *seed ^= *seed >> 7;
-    *seed ^= *seed << 17;
-    (*seed % (SIZE / 4096)) * 4096
-}
-
 /// Keeps `depth` requests in flight until `stop` is set and calls `done` with the time of each.
 /// Returns the number of replies.
 fn load(
@@ -102,18 +96,18 @@ fn load(
     };
     let reply_len = head_len + if job == Job::Read { 4096 } else { 0 };
     let payload = vec![0xa5; 4096];
-    let mut seed = 0x9e37_79b9_7f4a_7c15_u64 ^ u64::from(std::process::id());
+    let mut rng = Rng::with_seed(std::process::id().into());
     let mut out = Vec::with_capacity(256 << 10);
     let mut started = vec![Instant::now(); depth as usize];
-    let push = |out: &mut Vec<u8>, cookie: u64, seed: &mut u64| {
+    let push = |out: &mut Vec<u8>, cookie: u64, rng: &mut Rng| {
         let kind = if job == Job::Read { 0 } else { 1 };
-        out.extend_from_slice(&head(0, kind, cookie, random_page(seed), 4096));
+        out.extend_from_slice(&head(0, kind, cookie, rng.u64(..SIZE / 4096) * 4096, 4096));
         if job == Job::Write {
             out.extend_from_slice(&payload);
         }
     };
     for cookie in 0..depth {
-        push(&mut out, cookie, &mut seed);
+        push(&mut out, cookie, &mut rng);
     }
     stream.write_all(&out).unwrap();
     let mut read_buffer = vec![0; 1 << 20];
@@ -139,7 +133,7 @@ fn load(
                 flying -= 1;
             } else {
                 started[cookie as usize] = now;
-                push(&mut out, cookie, &mut seed);
+                push(&mut out, cookie, &mut rng);
             }
         }
         read_buffer.copy_within(at..end, 0);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use fastrand::Rng;
 use frames::{FrameCount, Zone, ZoneConfig};
 use page::{LoadError, PAGE_SIZE, Page, Pages, StoreError, StoredPage, Streams};
 use proptest::prelude::*;
@@ -25,12 +26,9 @@ fn pages(algorithm: Algorithm) -> Pages {
 
 /// Returns a page of `noisy` bytes that do not compress, then zeros.
 fn page_with(noisy: usize) -> Page {
-    let mut state = 0x1234_5678_9abc_def1u64;
-    std::array::from_fn(|at| {
-        state =
-            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        if at < noisy { (state >> 56) as u8 } else { 0 }
-    })
+    let mut page = [0; PAGE_SIZE];
+    Rng::with_seed(1).fill(&mut page[..noisy]);
+    page
 }
 
 fn read(pages: &Pages, stored: StoredPage) -> Page {

@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 
 use balloon::{Balloon, BalloonConfig, BalloonUnit, OsHost, StopReason};
 use block::BlockDevice;
+use fastrand::Rng;
 use frames::FrameCount;
 use zram::{Budget, Zram};
 
-use support::{disk_of_frames, page, page_span, random, read, write};
+use support::{disk_of_frames, page, page_span, read, write};
 
 fn balloon(disk: &Zram, unit: BalloonUnit) -> Arc<Balloon> {
     let config = BalloonConfig { unit, ..BalloonConfig::default() };
@@ -67,13 +68,12 @@ fn balloon_and_compaction_leave_every_byte_of_a_store() {
         let (disk, balloon, going) = (&disk, &balloon, &going);
         for thread in 0..2_u64 {
             scope.spawn(move || {
-                let mut turn = thread;
+                let mut rng = Rng::with_seed(thread);
                 while going() {
-                    turn = random(turn);
                     // Each thread owns the pages of its own parity, so it knows whether a page
                     // holds its number or nothing.
-                    let number = (turn >> 33) % (PAGES / 2) * 2 + thread;
-                    if turn >> 40 & 1 == 0 {
+                    let number = rng.u64(..PAGES / 2) * 2 + thread;
+                    if rng.bool() {
                         write(disk, number, &page(number, 4096)).expect("the balloon deflates");
                         assert!(read(disk, number) == page(number, 4096), "page {number}");
                     } else {

@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use block::{BlockDevice, Bytes, Span};
+use fastrand::Rng;
 use frames::FrameCount;
 use zram::{Budget, Zram, ZramConfig};
 
-use support::{config, random};
+use support::config;
 
 const PAGES: u64 = 6;
 const RUN: Duration = Duration::from_millis(1500);
@@ -48,10 +49,9 @@ fn z6_parts_written_to_hot_pages_are_never_lost() {
                 let (disk, going, writes) = (&disk, &going, &writes);
                 scope.spawn(move || {
                     let mut mine = [0u8; PAGES as usize];
-                    let mut turn = writer + 1;
+                    let mut rng = Rng::with_seed(writer);
                     while going() {
-                        turn = random(turn);
-                        let page = (turn >> 40) % PAGES;
+                        let page = rng.u64(..PAGES);
                         let at = page * 4096 + writer * PART;
                         let mut part = [0; PART as usize];
                         disk.read(span(at, PART), &mut part).expect("nothing is damaged");

@@ -12,7 +12,7 @@ use frames::{FrameCount, Pfn};
 use sys::memory_failure::{Injection, catch_memory_failures};
 use zram::{Budget, Zram, ZramConfig};
 
-use support::{config, try_read};
+use support::{config, noise, try_read};
 
 const PAGES: u64 = 1024;
 
@@ -28,12 +28,10 @@ fn span(at: u64, len: u64) -> Span {
 
 /// Returns a page: one seed in four gives noise, one in eight a pattern, the others text.
 fn page(seed: u64) -> Vec<u8> {
-    let noise = |at: u64| {
-        (seed.wrapping_mul(0x9e37_79b9).wrapping_add(at).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 56)
-            as u8
-    };
+    if seed.is_multiple_of(4) {
+        return noise(seed, 4096);
+    }
     let byte = |at: u64| match seed % 8 {
-        0 | 4 => noise(at * at),
         1 => seed as u8 ^ (at % 8) as u8,
         _ if at % 8 < 2 => (seed * 31 + at * at / 7) as u8,
         _ => b' ',

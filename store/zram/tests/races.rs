@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use block::{BlockDevice, Bytes, Span, ZeroMode, ZeroSpeed};
+use fastrand::Rng;
 use zram::{Budget, Zram};
 
-use support::{config, random};
+use support::config;
 
 const PAGES: u64 = 8;
 const RUN: Duration = Duration::from_millis(600);
@@ -59,11 +60,10 @@ fn r506_z9_racing_writes_leave_whole_pages_no_leak() {
         for thread in 0..2u64 {
             let (disk, next, going) = (&disk, &next, &going);
             scope.spawn(move || {
-                let mut turn = thread;
+                let mut rng = Rng::with_seed(thread);
                 while going() {
-                    turn = random(turn);
-                    let page = (turn >> 40) % PAGES;
-                    match (turn >> 20) % 16 {
+                    let page = rng.u64(..PAGES);
+                    match rng.u8(..16) {
                         0 => disk.discard(span(page * 4096, 4096)).expect("discard"),
                         1 => disk
                             .write_zeroes(

@@ -1,8 +1,7 @@
-#[path = "../../tests/driver/random.rs"]
-mod random;
-
 use std::sync::Arc;
 use std::time::Duration;
+
+use fastrand::Rng;
 
 use super::direct::CaptureOutcome;
 use super::free_scanner::FreeScanner;
@@ -109,14 +108,10 @@ fn a_full_zone_is_compacted_and_its_limit_holds() {
 #[test]
 fn r112_a_goal_is_reached_when_the_block_can_be_had() {
     const BLOCKS: u32 = 12;
-    let mut state = 7_u64;
-    let mut random = |below: u32| {
-        state = random::random(state);
-        (state >> 33) as u32 % below
-    };
+    let mut rng = Rng::with_seed(7);
     let (mut reached, mut refused) = (0, 0);
     for _ in 0..if cfg!(miri) { 2 } else { 50 } {
-        let (first, blocks) = (random(BLOCKS), random(6));
+        let (first, blocks) = (rng.u32(..BLOCKS), rng.u32(..6));
         let a_block = |blocks: u32| blocks.min(BLOCKS - first) * PAGEBLOCK_FRAMES;
         let cma = CmaRegion {
             first: Pfn(first * PAGEBLOCK_FRAMES),
@@ -125,13 +120,13 @@ fn r112_a_goal_is_reached_when_the_block_can_be_had() {
         let cma = (blocks > 0).then_some(cma);
         let zone = zone_with((BLOCKS * PAGEBLOCK_FRAMES).into(), |config| config.cma = cma);
         let mut held: Vec<_> =
-            (0..random(BLOCKS + 2) * PAGEBLOCK_FRAMES).map_while(|_| take(&zone).ok()).collect();
+            (0..rng.u32(..BLOCKS + 2) * PAGEBLOCK_FRAMES).map_while(|_| take(&zone).ok()).collect();
         // A few frames stay in some of the pageblocks; the others are wholly free.
-        let keep: Vec<u32> = (0..BLOCKS).map(|_| random(3)).collect();
+        let keep: Vec<u32> = (0..BLOCKS).map(|_| rng.u32(..3)).collect();
         held.retain(|frame| {
             frame.pfn().offset_in_block() < keep[frame.pfn().block().index()] * 200
         });
-        if random(2) == 0 {
+        if rng.bool() {
             zone.trim()
         } else {
             zone.drain()

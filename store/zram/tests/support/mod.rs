@@ -1,6 +1,7 @@
 //! The disks, pages and requests that the tests share.
 
 use block::{AllocationState, BlockDevice, BlockError, Bytes, Span, StatusExtent};
+use fastrand::Rng;
 use frames::FrameCount;
 use zcomp::Algorithm;
 use zram::{Zram, ZramConfig};
@@ -30,24 +31,16 @@ pub(crate) fn page_span(disk: &Zram, number: u64) -> Span {
     span(disk, number * 4096, 4096)
 }
 
-/// Returns the random number after `state`. Its upper half is random, the lower one is not.
-pub(crate) fn random(state: u64) -> u64 {
-    state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407)
-}
-
 /// Returns bytes that do not compress.
 pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
-    let mut state = seed | 1;
-    let next = |_| {
-        state = random(state);
-        (state >> 56) as u8
-    };
-    (0..len).map(next).collect()
+    let mut bytes = vec![0; len];
+    Rng::with_seed(seed).fill(&mut bytes);
+    bytes
 }
 
 /// Returns `noisy` bytes that do not compress, then blanks.
 pub(crate) fn page(seed: u64, noisy: usize) -> Vec<u8> {
-    let mut page = noise(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15), noisy);
+    let mut page = noise(seed, noisy);
     page.resize(4096, b' ');
     page
 }

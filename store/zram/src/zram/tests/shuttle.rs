@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicU64 as AtomicCount, Ordering::Relaxed};
 
 use block::{BlockDevice, BlockError, Bytes, Span, ZeroMode, ZeroSpeed};
+use fastrand::Rng;
 use frames::{FrameCount, MigrateType, NoLocksHeld, Order, Reclaim};
 use page::{PAGE_SIZE, Page, Streams};
 use sync::{Arc, thread};
@@ -104,12 +105,9 @@ fn other(disk: &Zram) {
 
 /// Returns a page that does not compress; the last bytes are its seed.
 fn noise(seed: u8) -> Page {
-    let mut state = u64::from(seed);
-    std::array::from_fn(|at| {
-        state =
-            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        if at < PAGE_SIZE - PART { (state >> 56) as u8 } else { seed }
-    })
+    let mut page = [seed; PAGE_SIZE];
+    Rng::with_seed(seed.into()).fill(&mut page[..PAGE_SIZE - PART]);
+    page
 }
 
 /// Checks that no part is torn: each comes from one write of the part or of the whole page.
