@@ -8,7 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use testkit::nbd::{Check, Connection, DiskModel, Load, NbdError, Target, Workload};
+use nbd_client::{ClientError, Connection, Target};
+use testkit::nbd::{Check, DiskModel, Load, LoadError, Workload};
 use testkit::{PAGE_SIZE, sample};
 
 /// Length of the disk, 8 MiB. Units: pages.
@@ -35,7 +36,7 @@ impl Nbdkit {
         };
         let server = Self { child, socket };
         let start = Instant::now();
-        while Connection::open(&server.target()).is_err() {
+        while Connection::<()>::open(&server.target()).is_err() {
             assert!(start.elapsed() < Duration::from_secs(10), "nbdkit does not answer");
             thread::sleep(Duration::from_millis(10));
         }
@@ -59,7 +60,10 @@ impl Drop for Nbdkit {
 fn every_workload_is_read_back_as_written() {
     let Some(server) = Nbdkit::start("found") else { return };
     let (target, pages) = (server.target(), sample(256, 1));
-    assert_eq!(Connection::open(&target).expect("listening").size(), DISK * PAGE_SIZE as u64);
+    assert_eq!(
+        Connection::<()>::open(&target).expect("listening").export().size,
+        DISK * PAGE_SIZE as u64
+    );
     let model = DiskModel::new(&pages, DISK * PAGE_SIZE as u64);
     let whole = |work| Load::whole_disk(&target, work).run(&model).expect("every byte as written");
     whole(Workload::ReadAll);
@@ -100,7 +104,7 @@ fn a_wrong_page_is_detected() {
     // This comes last: it ends with requests in flight, and some versions of nbdkit crash on
     // that.
     let outcome = Load::whole_disk(&target, Workload::ReadAll).run(&model);
-    assert!(matches!(outcome, Err(NbdError::Mismatch { page: 77 })), "{outcome:?}");
+    assert!(matches!(outcome, Err(LoadError::Mismatch { page: 77 })), "{outcome:?}");
 }
 
 #[test]
@@ -108,5 +112,5 @@ fn a_missing_server_is_a_typed_error() {
     let pages = sample(2, 3);
     let target = Target::Unix("/nonexistent/socket".into());
     let outcome = Load::whole_disk(&target, Workload::Fill).run(&DiskModel::new(&pages, 8192));
-    assert!(matches!(outcome, Err(NbdError::Connect { .. })), "{outcome:?}");
+    assert!(matches!(outcome, Err(LoadError::Client(ClientError::Connect { .. }))), "{outcome:?}");
 }

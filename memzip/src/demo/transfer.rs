@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use indicatif::ProgressBar;
+use nbd_client::Command;
 use parking_lot::Mutex;
 
 use super::client::{Connection, MAX_REQUEST};
@@ -123,7 +124,7 @@ pub(super) fn verify(disk: Target<'_>, deleted: Deleted, bar: &ProgressBar) -> R
             bar.inc(data.len() as u64);
         };
         while let Some((offset, len)) = next_chunk(&next, disk.bytes) {
-            connection.read(offset, len, &mut compare)?;
+            connection.queue(Command::Read, offset, len, &mut compare)?;
         }
         connection.drain(&mut compare)
     })?;
@@ -143,7 +144,7 @@ pub(super) fn delete(disk: Target<'_>, what: Deleted, bar: &ProgressBar) -> Resu
     on_all_connections(disk, |connection| {
         let mut trim = |offset: u64, len: usize| {
             requests.fetch_add(1, Ordering::Relaxed);
-            connection.trim(offset, len)
+            connection.queue(Command::Trim, offset, len, &mut |_, _| {})
         };
         while let Some((offset, len)) = next_chunk(&next, disk.bytes) {
             match what {
@@ -173,10 +174,9 @@ fn on_all_connections(
 ) -> Result<()> {
     let run_one = || {
         let mut connection = Connection::open(disk.socket)?;
-        let (size, bytes) = (connection.size, disk.bytes);
+        let (size, bytes) = (connection.size(), disk.bytes);
         ensure!(size == bytes, "the disk has {size} bytes, not {bytes}");
-        work(&mut connection)?;
-        connection.close()
+        work(&mut connection)
     };
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..CONNECTIONS).map(|_| scope.spawn(run_one)).collect();

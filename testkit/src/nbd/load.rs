@@ -4,10 +4,11 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::client::{Connection, Target};
+use nbd_client::{Connection, Target};
+
 use super::connection::{Check, Worker};
 use super::disk_model::DiskModel;
-use super::error::NbdError;
+use super::error::LoadError;
 use super::latency::Latency;
 use super::plan::{Plan, Workload};
 
@@ -61,15 +62,15 @@ impl Load {
     /// Runs the load and records in `model` what it wrote.
     ///
     /// # Errors
-    /// The first [`NbdError`] of any connection: a failed request, a wrong byte or a broken
+    /// The first [`LoadError`] of any connection: a failed request, a wrong byte or a broken
     /// connection ends the load.
     ///
     /// # Panics
     /// When the disk or the corpus is empty.
-    pub fn run(&self, model: &DiskModel<'_>) -> Result<Report, NbdError> {
+    pub fn run(&self, model: &DiskModel<'_>) -> Result<Report, LoadError> {
         assert!(!model.is_empty() && !model.pages().is_empty(), "a load needs a disk and pages");
         // Connect all before any thread starts, so that connecting is not measured.
-        let connections: Vec<Connection> = (0..self.connections)
+        let connections: Vec<_> = (0..self.connections)
             .map(|_| Connection::open(&self.target))
             .collect::<Result<_, _>>()?;
         // Run one thread for each connection; the barrier starts them together.
@@ -78,7 +79,9 @@ impl Load {
         let outcomes = thread::scope(|scope| {
             let run = |part: usize, connection| {
                 let plan = self.plan(part as u32, model);
-                let worker = Worker::new(connection, model, plan, self.check, self.depth.max(1));
+                let (check, depth) = (self.check, self.depth.max(1).into());
+                let (latency, answered) = (Latency::default(), 0);
+                let worker = Worker { connection, model, plan, check, depth, latency, answered };
                 let gate = &gate;
                 scope.spawn(move || {
                     gate.wait();
@@ -88,9 +91,7 @@ impl Load {
             let threads: Vec<_> =
                 connections.into_iter().enumerate().map(|(part, c)| run(part, c)).collect();
             let join = |thread: thread::ScopedJoinHandle<'_, _>| {
-                thread
-                    .join()
-                    .unwrap_or(Err(NbdError::Protocol { what: "a client thread panicked" }))
+                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
             };
             threads.into_iter().map(join).collect::<Vec<_>>()
         });

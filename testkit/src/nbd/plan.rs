@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use fastrand::Rng;
+use nbd_client::Command;
 
-use super::wire::Command;
 use crate::permutation;
 
 /// The kind of requests that a load sends.
@@ -87,11 +87,6 @@ impl Plan {
             sources,
             end: random.then_some(end),
         }
-    }
-
-    /// Returns the most pages that one request of this plan reads.
-    pub(crate) fn largest_read(&self) -> usize {
-        if matches!(self.work, Workload::ReadAll) { LARGE_REQUEST_PAGES as usize } else { 1 }
     }
 
     /// Returns whether the time is over at `now`.

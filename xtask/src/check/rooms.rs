@@ -9,7 +9,7 @@ use crate::packages::Metadata;
 use crate::tree::Source;
 
 /// The packages whose files follow the rule.
-const PACKAGES: [&str; 14] = [
+const PACKAGES: [&str; 15] = [
     "memzip-sync",
     "memzip-sys",
     "memzip-frames",
@@ -20,6 +20,7 @@ const PACKAGES: [&str; 14] = [
     "memzip-page",
     "memzip-zram",
     "memzip-nbd",
+    "memzip-nbd-client",
     "memzip",
     "memzip-testkit",
     "memzip-guest",

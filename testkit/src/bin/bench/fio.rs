@@ -4,8 +4,8 @@ use std::error::Error;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use nbd_client::Target;
 use serde_json::Value;
-use testkit::nbd::Target;
 
 use crate::servers::{Server, need};
 

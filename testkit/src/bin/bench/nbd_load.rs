@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use nbd_client::{Connection, Target};
 use testkit::corpus::Corpus;
-use testkit::nbd::{Check, Connection, DiskModel, Load, Report, Target, Workload};
+use testkit::nbd::{Check, DiskModel, Load, Report, Workload};
 
 /// An operation of the command line.
 #[derive(Clone, Copy, ValueEnum)]
@@ -55,7 +56,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let pages =
         Corpus::load_or_collect(&folder, &mut |line| eprintln!("{line}"))?.mixed(args.pages);
     // Fill the disk, so that every page has known content.
-    let model = DiskModel::new(&pages, Connection::open(&target)?.size());
+    let model = DiskModel::new(&pages, Connection::<()>::open(&target)?.export().size);
     print("fill", &Load::whole_disk(&target, Workload::Fill).run(&model)?);
     let check = if args.check { Check::Content } else { Check::Length };
     let mut load = Load {

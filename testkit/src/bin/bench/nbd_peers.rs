@@ -4,7 +4,8 @@
 use std::error::Error;
 use std::time::Duration;
 
-use testkit::nbd::{Check, DiskModel, Load, Target, Workload};
+use nbd_client::Target;
+use testkit::nbd::{Check, DiskModel, Load, Workload};
 use testkit::{PAGE_SIZE, Page};
 
 use crate::context::{Context, report_progress};

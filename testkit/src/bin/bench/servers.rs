@@ -7,9 +7,9 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nbd_client::{Connection, Target};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use testkit::nbd::{Connection, Target};
 
 use crate::context::Context;
 
@@ -123,7 +123,7 @@ impl Server {
         let child = child.map_err(|error| format!("{}: {error}", program.display()))?;
         let server = Self { child, folder, program };
         let start = Instant::now();
-        while Connection::open(&server.target()).is_err() {
+        while Connection::<()>::open(&server.target()).is_err() {
             if start.elapsed() > PROCESS_TIMEOUT {
                 return Err(format!("{} does not answer", server.program.display()).into());
             }
