@@ -72,7 +72,7 @@ fn row(context: &Context, percent: u64) -> Result<Row, Box<dyn Error>> {
     // The row is the scenario that exceeds its bound most; the note lists all.
     let worst =
         results.iter().max_by(|a, b| a.excess().total_cmp(&b.excess())).ok_or("no scenario ran")?;
-    let written = u64::from(pages) * PAGE_SIZE as u64 >> 20;
+    let written = (u64::from(pages) * PAGE_SIZE as u64) >> 20;
     let row = Row::ratio(
         format!(
             "{written} MiB written, {percent} % trimmed at random: RSS above that at the start"
