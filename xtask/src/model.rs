@@ -178,7 +178,26 @@ fn packages_with(tool: &str) -> Result<BTreeSet<String>> {
         .collect())
 }
 
-/// Returns whether the file has a module that is compiled only for tests under this tool.
+/// Returns whether the file is or declares a module of models for this tool.
 fn has_models(source: &Source, tool: &str) -> bool {
-    source.has_extension("rs") && source.text.contains(&format!("#[cfg(all(test, {tool}))]"))
+    let declares = |line: &str| line.trim() == format!("mod {tool};");
+    source.has_extension("rs")
+        && (source.text.lines().any(declares)
+            || source.text.contains(&format!("#[cfg(all(test, {tool}))]")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::packages_with;
+
+    /// A package that is not found here loses its models without a word.
+    #[test]
+    fn the_packages_with_models_are_found() {
+        let found =
+            |tool| packages_with(tool).expect("a workspace").into_iter().collect::<Vec<_>>();
+        let all =
+            ["memzip-balloon", "memzip-frames", "memzip-sync", "memzip-zram", "memzip-zsmalloc"];
+        assert_eq!(found("loom"), all);
+        assert_eq!(found("shuttle"), [all[0], all[2], all[3], all[4]]);
+    }
 }
