@@ -25,19 +25,18 @@ fn read_chunks(client: &mut Client, flags: u16, offset: u64, len: u32) -> (Vec<u
     client.request(flags, READ, 9, offset, len);
     let (mut data, mut kinds) = (vec![0xee; len as usize], Vec::new());
     loop {
-        let Reply::Chunk { last, kind, cookie: 9, payload } = client.reply() else {
-            panic!("not a chunk")
-        };
+        let reply = client.reply();
+        let Reply::Chunk { last, kind, cookie: 9, payload } = reply else { panic!("{reply:?}") };
         kinds.push(kind);
         match kind {
             0 => assert!(payload.is_empty() && last),
-            1 => {
-                let at = (long(&payload) - offset) as usize;
-                data[at..at + payload.len() - 8].copy_from_slice(&payload[8..]);
-            }
-            2 => {
-                let at = (long(&payload) - offset) as usize;
-                data[at..at + word(&payload[8..]) as usize].fill(0);
+            1 | 2 => {
+                let (place, rest) = payload.split_at(8);
+                let data = &mut data[(long(place) - offset) as usize..];
+                match kind {
+                    1 => data[..rest.len()].copy_from_slice(rest),
+                    _ => data[..word(rest) as usize].fill(0),
+                }
             }
             other => panic!("chunk {other}"),
         }
@@ -397,6 +396,5 @@ fn reads_are_counted_in_every_form_of_reply() {
         client.request(0, 2, 3, 0, 0);
         assert!(client.is_closed());
     }
-    let sum: u64 = lens.into_iter().map(u64::from).sum();
-    assert_eq!(served.handle.stats().bytes_read, 3 * sum);
+    assert_eq!(served.handle.stats().bytes_read, 3 * lens.map(u64::from).iter().sum::<u64>());
 }
